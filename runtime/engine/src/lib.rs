@@ -1,1 +1,58 @@
-//! x
+//! The box: turns an uploaded package into jobs that are sealed, metered and repeatable.
+//!
+//! The modules stand in the order of the data's flow:
+//!
+//! ```text
+//! bytes -> package -> validate -> split -> compile -> load -> ModelImage
+//! tensors -> signature -> sandbox (slot, image) -> run (meter, wasi) -> Outcome
+//! ```
+//!
+//! A stage's output type is the proof that the stage happened. A guest's failure is a value
+//! ([`Verdict`]), a host's failure is an error ([`HostFault`]).
+//!
+//! Knows nothing of money, networks, terminals or tract.
+
+mod limits;
+mod digest;
+mod tensor;
+mod signature;
+mod cost;
+mod profile;
+mod package;
+mod cache;
+mod validate;
+mod split;
+mod compile;
+mod pagemap;
+mod slot;
+mod image;
+mod stack;
+mod log;
+mod wasi;
+mod verdict;
+mod sandbox;
+mod load;
+mod engine;
+mod model;
+
+pub use cache::{Cache, CacheEntry, CacheError};
+pub use compile::{CompileError, Compiler, worker_main};
+pub use cost::COST_SCHEDULE_VERSION;
+pub use digest::{Digest, Hasher, ParseDigestError};
+pub use engine::{Code, Engine, EngineError, Options};
+pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
+pub use image::{ImageError, ModelImage};
+pub use limits::{JobLimits, constants};
+pub use model::{Model, ModelError, Prepared};
+pub use package::{
+    Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
+    Package, PartRef, write_archive,
+};
+pub use profile::{Codegen, OptLevel, Profile};
+pub use sandbox::{Cancel, HostFault, Request, Sandbox};
+pub use signature::{InputError, OwnedDim, Signature, TensorSignature};
+pub use slot::ResetPolicy;
+pub use split::SplitError;
+pub use tensor::{OwnedParameter, OwnedValue, Tensor, output_digest};
+pub use validate::ValidateError;
+pub use verdict::{Outcome, TrapKind, Usage, Verdict};

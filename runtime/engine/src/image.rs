@@ -1,0 +1,263 @@
+//! Images: what linear memory holds before a guest runs, as files that are mapped and never written.
+//!
+//! The *initial image* is a module's data segments; the *model image* is what the guest's `load` left
+//! on top of it, with the mutable globals and the signature that go with it.
+
+use crate::{
+    digest::{Digest, Hasher},
+    pagemap::PAGE_BYTES,
+    signature::Signature,
+    slot::SlotPool,
+    verdict::Usage,
+};
+use rustix::mm::{MapFlags, ProtFlags};
+use serde::{Deserialize, Serialize};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+/// A read-only mapping of a file that nobody writes to any more.
+#[derive(Debug)]
+pub(crate) struct ImageFile {
+    file: File,
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is read-only and belongs to this value.
+unsafe impl Send for ImageFile {}
+// SAFETY: as above.
+unsafe impl Sync for ImageFile {}
+
+impl ImageFile {
+    /// Maps a whole file.
+    ///
+    /// Invariant kept by the callers: the file is in the host's private cache (or is anonymous) and
+    /// is never written or cut once it is complete.
+    pub(crate) fn open(file: File) -> io::Result<Self> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let start = if len == 0 {
+            std::ptr::NonNull::dangling().as_ptr()
+        } else {
+            // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
+            let start = unsafe {
+                let (rights, flags) = (ProtFlags::READ, MapFlags::SHARED);
+                rustix::mm::mmap(std::ptr::null_mut(), len, rights, flags, &file, 0)?
+            };
+            start.cast_const().cast()
+        };
+        Ok(Self { file, start, len })
+    }
+
+    /// An image without a name, in memory.
+    #[cfg(test)]
+    pub(crate) fn anonymous(bytes: &[u8]) -> io::Result<Self> {
+        let file = rustix::fs::memfd_create("fuelbox-image", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let file = File::from(file);
+        write_sparse(&file, bytes)?;
+        Self::open(file)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `start..start + len` is mapped for as long as `self` lives, and never written.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl Drop for ImageFile {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: the mapping was made by `open` and belongs to this value.
+            let _ = unsafe { rustix::mm::munmap(self.start.cast_mut().cast(), self.len) };
+        }
+    }
+}
+
+/// Writes `bytes` to an empty file, leaving holes where whole pages are zero.
+pub(crate) fn write_sparse(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.set_len(bytes.len() as u64)?;
+    let mut start = 0;
+    for (zero, run) in page_runs(bytes) {
+        if !zero {
+            file.write_all_at(run, start)?;
+        }
+        start += run.len() as u64;
+    }
+    Ok(())
+}
+
+/// The digest of an image: its length, then index and bytes of every page that is not zero. So holes
+/// cost nothing, and the digest is the same however the file is stored.
+pub(crate) fn image_digest(bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new("fuelbox image 1");
+    hasher.number(bytes.len() as u64);
+    let mut page = 0u64;
+    for (zero, run) in page_runs(bytes) {
+        if !zero {
+            hasher.number(page).field(run);
+        }
+        page += run.len().div_ceil(PAGE_BYTES) as u64;
+    }
+    hasher.finish()
+}
+
+/// The bytes as runs of pages that are all zero or all not.
+fn page_runs(bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
+    let is_zero = |page: &[u8]| page.iter().all(|&byte| byte == 0);
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let zero = is_zero(rest.chunks(PAGE_BYTES).next()?);
+        let pages = rest
+            .chunks(PAGE_BYTES)
+            .take_while(|page| is_zero(page) == zero)
+            .count();
+        let (run, after) = rest.split_at((pages * PAGE_BYTES).min(rest.len()));
+        rest = after;
+        Some((zero, run))
+    })
+}
+
+/// The value of a mutable global, as its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum GlobalValue {
+    I32(u32),
+    I64(u64),
+    F32(u32),
+    F64(u64),
+    /// Low half, high half.
+    V128(u64, u64),
+}
+
+impl GlobalValue {
+    /// The bits of a value; none for references, which validation keeps out of mutable globals.
+    pub(crate) fn from_val(val: &wasmtime::Val) -> Option<Self> {
+        use wasmtime::Val as V;
+        match val {
+            V::I32(bits) => Some(Self::I32(*bits as u32)),
+            V::I64(bits) => Some(Self::I64(*bits as u64)),
+            V::F32(bits) => Some(Self::F32(*bits)),
+            V::F64(bits) => Some(Self::F64(*bits)),
+            V::V128(bits) => {
+                let bits = bits.as_u128();
+                Some(Self::V128(bits as u64, (bits >> 64) as u64))
+            }
+            V::FuncRef(_) | V::ExternRef(_) | V::AnyRef(_) | V::ExnRef(_) | V::ContRef(_) => None,
+        }
+    }
+
+    pub(crate) fn val(self) -> wasmtime::Val {
+        use wasmtime::Val as V;
+        match self {
+            Self::I32(bits) => V::I32(bits as i32),
+            Self::I64(bits) => V::I64(bits as i64),
+            Self::F32(bits) => V::F32(bits),
+            Self::F64(bits) => V::F64(bits),
+            Self::V128(low, high) => V::V128((u128::from(high) << 64 | u128::from(low)).into()),
+        }
+    }
+}
+
+/// What is stored beside a model image's memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ImageMeta {
+    pub(crate) digest: Digest,
+    pub(crate) globals: Vec<GlobalValue>,
+    pub(crate) signature: Signature,
+    pub(crate) load_fuel: u64,
+    pub(crate) load_memory_bytes: u64,
+    pub(crate) load_log: String,
+}
+
+/// A model, loaded and ready: every job starts from exactly this.
+#[derive(Debug)]
+pub struct ModelImage {
+    pub(crate) code: Arc<crate::engine::Code>,
+    pub(crate) meta: ImageMeta,
+    pub(crate) pool: Arc<SlotPool>,
+}
+
+/// Why an image cannot be read or written. The host's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The system refused.
+    #[error("model image: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl ModelImage {
+    /// What the model takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.meta.signature
+    }
+
+    /// The name of the image's content.
+    pub fn digest(&self) -> Digest {
+        self.meta.digest
+    }
+
+    /// Linear memory of the loaded model: what every job starts with.
+    pub fn len_bytes(&self) -> u64 {
+        self.pool.image().len() as u64
+    }
+
+    /// What the load used.
+    pub fn load_usage(&self) -> Usage {
+        let ImageMeta {
+            load_fuel,
+            load_memory_bytes,
+            ..
+        } = self.meta;
+        Usage {
+            fuel: load_fuel,
+            memory_bytes_peak: load_memory_bytes,
+        }
+    }
+
+    /// What the guest printed while it loaded.
+    pub fn load_log(&self) -> &str {
+        &self.meta.load_log
+    }
+
+    /// How many slots wait for a job, and whether every one of them holds exactly the image, compared
+    /// byte by byte.
+    pub fn audit_slots(&self) -> (usize, bool) {
+        self.pool.audit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_files_hold_what_was_written() {
+        let mut bytes = vec![0u8; 5 * PAGE_BYTES + 100];
+        bytes[PAGE_BYTES] = 1;
+        bytes[4 * PAGE_BYTES - 1] = 2;
+        *bytes.last_mut().expect("bytes") = 3;
+        let image = ImageFile::anonymous(&bytes).expect("image");
+        assert_eq!(image.bytes(), bytes);
+        assert_eq!(
+            page_runs(&bytes).map(|(_, run)| run.len()).sum::<usize>(),
+            bytes.len()
+        );
+    }
+
+    #[test]
+    fn digest_sees_place_length_and_content() {
+        let mut bytes = vec![0u8; 4 * PAGE_BYTES];
+        bytes[PAGE_BYTES] = 1;
+        let digest = image_digest(&bytes);
+        let mut moved = vec![0u8; 4 * PAGE_BYTES];
+        moved[2 * PAGE_BYTES] = 1;
+        assert_ne!(image_digest(&moved), digest);
+        assert_ne!(image_digest(&bytes[..3 * PAGE_BYTES]), digest);
+        assert_ne!(image_digest(&vec![0; 4 * PAGE_BYTES]), digest);
+    }
+}

@@ -1,0 +1,300 @@
+//! Models: a package whose guest has loaded it, ready for jobs of any shape that it takes.
+//!
+//! Invariant: a job's image depends on the package, the engine profile and, for models with symbolic
+//! dimensions, the request's shapes; on nothing else. So whether it came from the cache or was made
+//! for this job cannot be seen in the job's output or fuel.
+
+use crate::{
+    cache::{CacheError, Kind, Opened},
+    digest::{Digest, Hasher},
+    engine::{Code, Engine, EngineError},
+    image::{ImageMeta, ModelImage},
+    limits::{JobLimits, constants::SHAPE_IMAGES_MAX},
+    load::{LoadRequest, Loaded, load},
+    package::Package,
+    sandbox::{Cancel, HostFault, Request, Sandbox},
+    signature::{InputError, Signature, shape_specs},
+    tensor::{OwnedParameter, Tensor},
+    verdict::Outcome,
+};
+use fuelbox_abi::TensorSpec;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A package that is loaded.
+pub struct Model {
+    engine: Engine,
+    code: Arc<Code>,
+    package: Package,
+    key: Digest,
+    /// Loaded without shapes: what the model says of itself, and the image for jobs when it has no
+    /// symbolic dimensions.
+    described: Arc<ModelImage>,
+    /// Loaded for shapes, the most recently used last; at most [`SHAPE_IMAGES_MAX`].
+    planned: Mutex<Vec<(Digest, Arc<ModelImage>)>>,
+}
+
+/// A request that fits its model, with the image for its shapes.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    image: Arc<ModelImage>,
+    request: Request<'a>,
+    loaded: bool,
+}
+
+/// Why there is no model, or no job.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ModelError {
+    /// The guest module is refused, or the host failed: see [`EngineError::is_host_fault`].
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The guest did not load the model. Billed like a job.
+    #[error("the guest did not load the model: {}: {}", .0.verdict.name(), .0.verdict.detail().unwrap_or_default())]
+    Load(Box<Outcome>),
+    /// The caller's tensors do not fit.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The caller's request is beyond what a message may be.
+    #[error("request: {0}")]
+    Request(#[from] fuelbox_abi::EncodeError),
+    /// The caller's request is too large.
+    #[error("request of {found} bytes, allowed are {allowed}")]
+    InputTooLarge { found: u64, allowed: u64 },
+    /// The model alone takes more memory than the job may.
+    #[error("memory over limit: the loaded model takes {found} bytes, the limit is {allowed}")]
+    MemoryLimit { found: u64, allowed: u64 },
+    /// The host failed.
+    #[error(transparent)]
+    Fault(#[from] HostFault),
+    /// The host failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl ModelError {
+    /// Whether the host failed, not the package or the caller.
+    pub fn is_host_fault(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_host_fault(),
+            Self::Fault(_) | Self::Cache(_) => true,
+            Self::Load(_)
+            | Self::Input(_)
+            | Self::Request(_)
+            | Self::InputTooLarge { .. }
+            | Self::MemoryLimit { .. } => false,
+        }
+    }
+}
+
+impl Model {
+    /// Makes a package ready: compiles its guest and loads it, or takes both from the cache.
+    /// `compiling` is called before the former, as it takes seconds.
+    ///
+    /// # Errors
+    /// When the package is refused, when its guest fails to load it within `limits`, and when the host
+    /// fails.
+    pub fn open(
+        engine: &Engine,
+        package: Package,
+        limits: &JobLimits,
+        compiling: impl FnOnce(),
+    ) -> Result<Self, ModelError> {
+        let code = engine.code(&package.module, compiling)?;
+        let key = model_key(engine, &package);
+        let (described, _) = image(engine, &code, &package, &key, &[], limits)?;
+        Ok(Self {
+            engine: engine.clone(),
+            code,
+            package,
+            key,
+            described,
+            planned: Mutex::default(),
+        })
+    }
+
+    /// What the model takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.described.signature()
+    }
+
+    /// The model loaded without shapes.
+    pub fn image(&self) -> &Arc<ModelImage> {
+        &self.described
+    }
+
+    /// The guest's code.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// Checks a request against the model and finds the image for its shapes, loading the model for
+    /// them when they are new, within `load_limits`.
+    ///
+    /// # Errors
+    /// When the request does not fit or is over its limits, when the load fails, and when the host
+    /// fails.
+    pub fn prepare<'a>(
+        &self,
+        tensors: &'a [Tensor],
+        parameters: &'a [OwnedParameter],
+        limits: &JobLimits,
+        load_limits: &JobLimits,
+    ) -> Result<Prepared<'a>, ModelError> {
+        self.signature().check_inputs(tensors)?;
+        let request = Request::new(tensors, parameters);
+        let found = request.encode()?.len() as u64;
+        if found > limits.input_bytes {
+            return Err(ModelError::InputTooLarge {
+                found,
+                allowed: limits.input_bytes,
+            });
+        }
+        let (image, loaded) = if self.signature().needs_shapes() {
+            self.planned(&shape_specs(tensors), load_limits)?
+        } else {
+            (self.described.clone(), false)
+        };
+        let (found, allowed) = (image.len_bytes(), limits.memory_bytes);
+        if found > allowed {
+            return Err(ModelError::MemoryLimit { found, allowed });
+        }
+        Ok(Prepared {
+            image,
+            request,
+            loaded,
+        })
+    }
+
+    fn planned(
+        &self,
+        shapes: &[TensorSpec<'_>],
+        limits: &JobLimits,
+    ) -> Result<(Arc<ModelImage>, bool), ModelError> {
+        let key = shapes_key(shapes);
+        // A poisoned lock is harmless: the list is only ever changed by whole entries.
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = planned.iter().position(|(other, _)| *other == key) {
+            let entry = planned.remove(at);
+            let image = entry.1.clone();
+            planned.push(entry);
+            return Ok((image, false));
+        }
+        drop(planned); // others go on while this one loads; two that load the same agree
+        let image = image(
+            &self.engine,
+            &self.code,
+            &self.package,
+            &self.key,
+            shapes,
+            limits,
+        )?;
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.push((key, image.0.clone()));
+        if planned.len() > SHAPE_IMAGES_MAX {
+            planned.remove(0);
+        }
+        Ok(image)
+    }
+}
+
+impl Prepared<'_> {
+    /// The image that the job will start from.
+    pub fn image(&self) -> &Arc<ModelImage> {
+        &self.image
+    }
+
+    /// Whether the model had to be loaded for this request's shapes.
+    pub fn loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Runs one job, from a pristine image.
+    ///
+    /// # Errors
+    /// The host's own failures.
+    pub fn run(
+        &self,
+        limits: &JobLimits,
+        seed: u64,
+        cancel: &Cancel,
+    ) -> Result<Outcome, HostFault> {
+        let sandbox = Sandbox::open(&self.image, limits, seed)?;
+        sandbox.run(self.image.signature(), &self.request, cancel)
+    }
+}
+
+const MEMORY_FILE: &str = "memory.img";
+
+/// The image of a model for these shapes, from the cache or by loading it; and whether it was loaded.
+fn image(
+    engine: &Engine,
+    code: &Arc<Code>,
+    package: &Package,
+    model: &Digest,
+    shapes: &[TensorSpec<'_>],
+    limits: &JobLimits,
+) -> Result<(Arc<ModelImage>, bool), ModelError> {
+    let key = shapes_key(shapes);
+    let cache = engine.cache();
+    let open = |opened: Opened<ImageMeta>| -> Option<Arc<ModelImage>> {
+        let Opened { meta, mut files } = opened;
+        let pool = engine.pool(files.pop()?);
+        Some(Arc::new(ModelImage {
+            code: code.clone(),
+            meta,
+            pool,
+        }))
+    };
+    if let Some(image) = cache
+        .get(Kind::Image, model, &key, &[MEMORY_FILE])?
+        .and_then(open)
+    {
+        return Ok((image, false));
+    }
+    let assets: Vec<_> = package
+        .assets
+        .iter()
+        .map(|asset| (asset.name.as_str(), &*asset.bytes))
+        .collect();
+    let request = LoadRequest {
+        assets: &assets,
+        shapes,
+        parameters: &[],
+    };
+    let Loaded { meta, memory } = load(code, &request, limits, &Cancel::default())?
+        .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
+    let opened = cache.put(Kind::Image, model, &key, &meta, &[(MEMORY_FILE, &memory)])?;
+    // One more than the shapes: the model without any.
+    cache.evict(Kind::Image, model, SHAPE_IMAGES_MAX + 1)?;
+    let lost = || HostFault::Engine(wasmtime::format_err!("one file was asked for"));
+    Ok((open(opened).ok_or_else(lost)?, true))
+}
+
+/// What a model is: its guest, its assets, and the rules that it runs by.
+fn model_key(engine: &Engine, package: &Package) -> Digest {
+    let mut hasher = Hasher::new("fuelbox model 1");
+    hasher
+        .field(engine.profile().as_bytes())
+        .field(package.module.digest().as_bytes());
+    for asset in &package.assets {
+        hasher
+            .field(asset.name.as_bytes())
+            .field(asset.digest.as_bytes());
+    }
+    hasher.finish()
+}
+
+fn shapes_key(shapes: &[TensorSpec<'_>]) -> Digest {
+    let mut hasher = Hasher::new("fuelbox shapes 1");
+    for spec in shapes {
+        hasher
+            .field(spec.name.as_bytes())
+            .number(spec.datatype.code().into());
+        let shape = spec.dims.and_then(|dims| dims.fixed()).unwrap_or_default();
+        hasher.number(shape.len() as u64);
+        for &dim in shape.iter() {
+            hasher.number(dim);
+        }
+    }
+    hasher.finish()
+}
