@@ -1,2 +1,26 @@
-//! x
-fn main(){}
+//! Chores that take more than a line: `cargo xtask CHORE`.
+
+mod guests;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Chores of the fuelbox workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build the Wasm guests and write them to guest/prebuilt.
+    Guests(guests::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Guests(arguments) => guests::run(&arguments),
+    }
+}

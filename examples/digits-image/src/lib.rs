@@ -1,1 +1,58 @@
-//! x
+//! A guest of its own making: a picture of a digit goes in, its name comes out.
+//!
+//! Between them are three steps: the picture becomes the 64 numbers that `digits.onnx` was trained
+//! on (`picture.rs`), tract runs the model, and the best class gets its label.
+
+mod picture;
+
+use anyhow::{Context, ensure};
+use fuelbox_sdk::{
+    DataType, Elements, Error, Load, Model, Outputs, Result, Run, Shapes, Signature,
+    tract::TractModel, view,
+};
+
+/// The classifier and the names of its classes.
+#[derive(Debug)]
+pub struct DigitsImage {
+    digits: TractModel,
+    labels: Vec<String>,
+}
+
+impl Model for DigitsImage {
+    fn load(load: Load) -> Result<Self> {
+        // Planned for one picture at a time, so jobs do not pay for planning.
+        let shapes = Shapes::new().with("image", &[1, 64])?;
+        let digits = TractModel::from_onnx(load.asset("digits.onnx")?, &shapes)?;
+        let labels = std::str::from_utf8(load.asset("labels.txt")?).context("labels.txt")?;
+        let labels: Vec<String> = labels.lines().map(String::from).collect();
+        ensure!(
+            labels.len() == 10,
+            "labels.txt: {} lines found, 10 allowed",
+            labels.len()
+        );
+        Ok(Self { digits, labels })
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::new()
+            .input("image", DataType::Bytes, [1])
+            .output("label", DataType::Bytes, [1])
+            .output("confidence", DataType::Fp32, [1])
+    }
+
+    fn run(&self, run: &Run<'_>) -> Result<Outputs> {
+        let file = run.input("image")?.strings()?.next().unwrap_or_default();
+        let pixels =
+            picture::pixels(file).map_err(|error| Error::invalid_input(error.to_string()))?;
+        let outputs = self.digits.run(&[view("image", &[1, 64], &pixels)?])?;
+        let probabilities = outputs.elements::<f32>("probabilities")?;
+        let best = (0..probabilities.len().min(self.labels.len()))
+            .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]))
+            .context("the model has no classes")?;
+        Outputs::new()
+            .with_strings("label", &[1], [&self.labels[best]])?
+            .with("confidence", &[1], vec![probabilities[best]])
+    }
+}
+
+fuelbox_sdk::export!(DigitsImage);

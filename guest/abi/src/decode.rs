@@ -64,16 +64,15 @@ impl<'a> Message<'a> {
                 found: data.len() as u64 - end,
             });
         }
-        let specs = reader.entries("spec", head.specs, |index, wire: &WireSpec<'a>| {
-            within("name bytes", wire.name.len(), NAME_BYTES_MAX)?;
-            match spec(wire) {
-                Some(_) => Ok(()),
-                None => Err(DecodeError::Spec {
-                    index,
-                    role: wire.role,
-                    datatype: wire.datatype,
-                }),
-            }
+        let specs = reader.entries("spec", head.specs, |index, wire: &WireSpec<'a>| match spec(
+            wire,
+        ) {
+            Some(spec) => within("name bytes", spec.name_bytes_longest(), NAME_BYTES_MAX),
+            None => Err(DecodeError::Spec {
+                index,
+                role: wire.role,
+                datatype: wire.datatype,
+            }),
         })?;
         let parameters = reader.entries(
             "parameter",

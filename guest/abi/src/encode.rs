@@ -93,7 +93,7 @@ impl<'a> Envelope<'a> {
             )?;
         }
         for spec in self.specs {
-            within("name bytes", spec.name.len(), NAME_BYTES_MAX)?;
+            within("name bytes", spec.name_bytes_longest(), NAME_BYTES_MAX)?;
             push(&mut prefix, WireSpec::from(spec))?;
         }
         for parameter in self.parameters {

@@ -16,6 +16,18 @@ pub struct TensorSpec<'a> {
     pub dims: Option<Dims<'a>>,
 }
 
+impl TensorSpec<'_> {
+    /// Length of the longest name in it, its own or a dimension's.
+    pub(crate) fn name_bytes_longest(&self) -> usize {
+        let dims = self.dims.as_deref().unwrap_or_default();
+        let symbols = dims.iter().map(|dim| match dim {
+            Dim::Symbol(name) => name.len(),
+            Dim::Fixed(_) | Dim::Any => 0,
+        });
+        symbols.fold(self.name.len(), usize::max)
+    }
+}
+
 /// Whether the model takes or gives a tensor. The number is the code in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

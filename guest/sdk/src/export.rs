@@ -1,0 +1,43 @@
+//! The exports of a guest.
+
+/// Makes the exports of a guest for a type that implements [`Model`](crate::Model). Once per guest,
+/// in a crate of type `cdylib`.
+#[macro_export]
+macro_rules! export {
+    ($model:ty) => {
+        const _: () = {
+            use ::std::cell::RefCell;
+            use $crate::__private::{ABI_VERSION, Guest};
+
+            ::std::thread_local! {
+                static GUEST: RefCell<Guest<$model>> = const { RefCell::new(Guest::new()) };
+            }
+
+            // Names are exported in Wasm only: natively two guests can be linked into one test.
+
+            #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
+            #[allow(dead_code)]
+            extern "C" fn fuelbox_abi() -> u32 {
+                ABI_VERSION
+            }
+
+            #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
+            #[allow(dead_code)]
+            extern "C" fn fuelbox_alloc(len: u32) -> u32 {
+                GUEST.with_borrow_mut(|guest| guest.alloc(len))
+            }
+
+            #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
+            #[allow(dead_code)]
+            extern "C" fn fuelbox_load(ptr: u32, len: u32) -> i64 {
+                GUEST.with_borrow_mut(|guest| guest.load(ptr, len))
+            }
+
+            #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
+            #[allow(dead_code)]
+            extern "C" fn fuelbox_run(ptr: u32, len: u32) -> i64 {
+                GUEST.with_borrow_mut(|guest| guest.run(ptr, len))
+            }
+        };
+    };
+}
