@@ -427,7 +427,7 @@ impl Sandbox {
         };
         Err(match TrapKind::classify(*trap) {
             None => Verdict::OutOfFuel,
-            Some(kind) => self.trap(kind, &trap.to_string()),
+            Some(kind) => self.trap(kind, trap.to_string().trim_start_matches("wasm trap: ")),
         }
         .into())
     }

@@ -1,0 +1,2 @@
+//! What is pinned: bytes of formats, digests, fuel.
+

@@ -1,0 +1,6 @@
+//! Guests and packages that mean harm, and callers that make mistakes.
+
+mod verdicts;
+mod isolation;
+mod modules;
+mod packages;
