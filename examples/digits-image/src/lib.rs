@@ -7,8 +7,7 @@ mod picture;
 
 use anyhow::{Context, ensure};
 use fuelbox_sdk::{
-    DataType, Elements, Error, Load, Model, Outputs, Result, Run, Shapes, Signature,
-    tract::TractModel, view,
+    DataType, Error, Load, Model, Outputs, Result, Run, Shapes, Signature, tract::TractModel, view,
 };
 
 /// The classifier and the names of its classes.
@@ -41,7 +40,7 @@ impl Model for DigitsImage {
     }
 
     fn run(&self, run: &Run<'_>) -> Result<Outputs> {
-        let file = run.input("image")?.strings()?.next().unwrap_or_default();
+        let file = run.strings("image")?.next().unwrap_or_default();
         let pixels =
             picture::pixels(file).map_err(|error| Error::invalid_input(error.to_string()))?;
         let outputs = self.digits.run(&[view("image", &[1, 64], &pixels)?])?;
@@ -56,3 +55,36 @@ impl Model for DigitsImage {
 }
 
 fuelbox_sdk::export!(DigitsImage);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuelbox_sdk::{Shape, TensorView};
+
+    const LABELS: &[u8] = include_bytes!("../../digits/digits.labels.txt");
+    const DIGITS: &[u8] = include_bytes!("../../digits/digits.onnx");
+
+    #[test]
+    fn a_picture_of_a_seven_is_a_seven() {
+        let load = Load::for_test(&[("digits.onnx", DIGITS), ("labels.txt", LABELS)]);
+        let guest = DigitsImage::load(load.expect("assets")).expect("a model");
+        let file = include_bytes!("../seven.png");
+        let mut bytes = (file.len() as u32).to_le_bytes().to_vec();
+        bytes.extend(file);
+        let input = TensorView {
+            name: "image",
+            datatype: DataType::Bytes,
+            shape: Shape::new(&[1]).expect("rank"),
+            bytes: &bytes,
+        };
+        guest
+            .signature()
+            .check(&[input])
+            .expect("as the signature says");
+        let outputs = guest.run(&Run::for_test(&[input])).expect("an answer");
+        let label = outputs.tensor("label").expect("a label").strings().next();
+        assert_eq!(label, Some(b"seven".as_slice()));
+        let confidence = outputs.elements::<f32>("confidence").expect("a number");
+        assert!(confidence[0] > 0.9, "{confidence:?}");
+    }
+}

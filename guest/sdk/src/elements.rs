@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// A Rust type that tensors have elements of. `BOOL` and `BYTES` have none: see
-/// [`Elements::bools`] and [`Elements::strings`].
+/// [`Elements::bools`] and [`TensorView::strings`].
 pub trait Element: FromBytes + IntoBytes + Immutable + Copy + Send + Sync + 'static {
     /// The same, in a message.
     const DATATYPE: DataType;
@@ -50,12 +50,6 @@ pub trait Elements<'a> {
     /// # Errors
     /// When the tensor has another datatype.
     fn bools(&self) -> Result<impl Iterator<Item = bool> + use<'a, Self>, Error>;
-
-    /// The elements of a `BYTES` tensor.
-    ///
-    /// # Errors
-    /// When the tensor has another datatype.
-    fn strings(&self) -> Result<impl Iterator<Item = &'a [u8]> + use<'a, Self>, Error>;
 }
 
 impl<'a> Elements<'a> for TensorView<'a> {
@@ -69,11 +63,6 @@ impl<'a> Elements<'a> for TensorView<'a> {
     fn bools(&self) -> Result<impl Iterator<Item = bool> + use<'a>, Error> {
         expect(self, DataType::Bool)?;
         Ok(self.bytes.iter().map(|&byte| byte != 0))
-    }
-
-    fn strings(&self) -> Result<impl Iterator<Item = &'a [u8]> + use<'a>, Error> {
-        expect(self, DataType::Bytes)?;
-        Ok(TensorView::strings(self))
     }
 }
 
@@ -100,7 +89,8 @@ pub fn view<'a, T: Element>(
     Ok(tensor)
 }
 
-fn expect(tensor: &TensorView<'_>, allowed: DataType) -> Result<(), Error> {
+/// Whether the tensor has this datatype.
+pub(crate) fn expect(tensor: &TensorView<'_>, allowed: DataType) -> Result<(), Error> {
     if tensor.datatype == allowed {
         return Ok(());
     }

@@ -1,7 +1,8 @@
 //! The request to make a model: its assets, the shapes to plan for, parameters.
 
 use crate::{Error, Parameters, Shapes, buffer::Buffer};
-use fuelbox_abi::{DataType, Kind, Message};
+use anyhow::Context;
+use fuelbox_abi::{DataType, Envelope, Kind, Message, Shape, TensorView};
 use std::{collections::BTreeMap, ops::Range};
 
 /// A request to make a model. It owns the memory that its assets are in.
@@ -60,6 +61,28 @@ impl Load {
     /// Settings.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// A request as a host would make it: for tests of a guest, which then need no Wasm.
+    ///
+    /// # Errors
+    /// When the assets are more than a message may have.
+    pub fn for_test(assets: &[(&str, &[u8])]) -> anyhow::Result<Self> {
+        let tensors = assets.iter().map(|&(name, bytes)| TensorView {
+            name,
+            datatype: DataType::Uint8,
+            shape: Shape::new(&[bytes.len() as u64]).unwrap_or_default(),
+            bytes,
+        });
+        let tensors: Vec<_> = tensors.collect();
+        let envelope = Envelope {
+            tensors: &tensors,
+            ..Envelope::new(Kind::Load)
+        };
+        let encoded = envelope.encode()?;
+        let mut request = Buffer::new(encoded.len()).context("no memory for the assets")?;
+        encoded.write_to(request.as_mut_slice());
+        Self::decode(request)
     }
 
     pub(crate) fn decode(request: Buffer) -> anyhow::Result<Self> {

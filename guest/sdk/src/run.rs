@@ -1,7 +1,7 @@
 //! The request to run a model once: its inputs, parameters.
 
-use crate::{Element, Elements, Error, Parameters};
-use fuelbox_abi::{Kind, Message, TensorView};
+use crate::{Element, Elements, Error, Parameters, elements::expect};
+use fuelbox_abi::{DataType, Kind, Message, StringElements, TensorView};
 
 /// A request to run a model. Its tensors are read where the host wrote them.
 #[derive(Debug)]
@@ -35,9 +35,35 @@ impl<'a> Run<'a> {
         self.input(name)?.elements()
     }
 
+    /// The truth values of the input of this name.
+    ///
+    /// # Errors
+    /// When there is none, or it is not `BOOL`.
+    pub fn bools(&self, name: &str) -> Result<impl Iterator<Item = bool> + use<'a>, Error> {
+        self.input(name)?.bools()
+    }
+
+    /// The strings or blobs of the input of this name.
+    ///
+    /// # Errors
+    /// When there is none, or it is not `BYTES`.
+    pub fn strings(&self, name: &str) -> Result<StringElements<'a>, Error> {
+        let input = self.input(name)?;
+        expect(&input, DataType::Bytes)?;
+        Ok(input.strings())
+    }
+
     /// Settings.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// A request as a host would make it: for tests of a guest, which then need no Wasm.
+    pub fn for_test(inputs: &[TensorView<'a>]) -> Self {
+        Self {
+            inputs: inputs.to_vec(),
+            parameters: Parameters::default(),
+        }
     }
 
     pub(crate) fn decode(request: &'a [u8]) -> anyhow::Result<Self> {

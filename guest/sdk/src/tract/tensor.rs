@@ -4,7 +4,7 @@ use crate::{Element, Elements, Error, Outputs, outputs::Payload};
 use anyhow::{Context, Result};
 use fuelbox_abi::{DataType, TensorView};
 use half::f16;
-use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, TVec, Tensor};
+use tract_onnx::prelude::{Datum, DatumType, TDim, TValue, TVec, Tensor, tract_ndarray::ArrayD};
 
 /// tract's name for a datatype.
 pub(super) fn datum_type(datatype: DataType) -> DatumType {
@@ -76,15 +76,13 @@ pub fn to_tract(view: &TensorView<'_>) -> Result<Tensor> {
             Ok(tensor)
         }
         DataType::Bytes => {
-            let mut tensor = Tensor::zero_dt(DatumType::String, &shape)?;
-            let mut plain = tensor.try_as_plain_ram_mut()?;
-            let strings = Elements::strings(view)?;
-            for (to, from) in plain.as_slice_mut::<String>()?.iter_mut().zip(strings) {
-                *to = String::from_utf8(from.to_vec()).map_err(|error| {
+            let strings = view.strings().map(|bytes| {
+                String::from_utf8(bytes.to_vec()).map_err(|error| {
                     Error::invalid_input(format!("tensor '{name}': {error}, UTF-8 is allowed"))
-                })?;
-            }
-            Ok(tensor)
+                })
+            });
+            let strings = strings.collect::<Result<Vec<_>, _>>()?;
+            Ok(ArrayD::from_shape_vec(&*shape, strings)?.into())
         }
     }
 }
@@ -171,7 +169,7 @@ mod tests {
             assert_eq!(round_trip(datatype, &[2, 3], &bytes), bytes, "{datatype}");
         }
         assert_eq!(round_trip(DataType::Fp32, &[], &[1, 2, 3, 4]), [1, 2, 3, 4]);
-        assert_eq!(round_trip(DataType::Fp64, &[3, 0], &[]), []);
+        assert!(round_trip(DataType::Fp64, &[3, 0], &[]).is_empty());
     }
 
     #[test]
