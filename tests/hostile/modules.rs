@@ -123,7 +123,7 @@ fn bombs_for_the_compiler_are_refused_at_the_limit() {
     let locals = |count| format!("(func (local{}))", repeat(" i32", count));
     fits(locals(8192));
     check(with(&locals(8193)), "locals of one function: found 8193, allowed are 8192");
-    let targets = |count| format!("(func (br_table{} (i32.const 0)))", repeat(" 0", count + 1));
+    let targets = |count: usize| format!("(func (br_table{} (i32.const 0)))", repeat(" 0", count + 1));
     fits(targets(8192));
     check(with(&targets(8193)), "br_table targets: found 8193, allowed are 8192");
     let nested = |depth| format!("(func {}{})", repeat("block ", depth), repeat("end ", depth));

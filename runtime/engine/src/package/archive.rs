@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! zstd skippable frame: magic 50 2a 4d 18, length, "fuelbox package 1\n"
-//! zstd frame: tar of
+//! zstd frame with a checksum: tar of
 //!     manifest.json
 //!     parts/HEX        one for each digest of the manifest, sorted
 //! ```
@@ -31,6 +31,9 @@ const PARTS_FOLDER: &str = "parts/";
 
 /// zstd's level: past it, the stock guest gets 5% smaller for three times the time.
 const LEVEL: i32 = 9;
+
+/// What tar pads its archives to, by tradition: 20 blocks.
+const TAR_RECORD_BYTES: u64 = 20 * 512;
 
 /// A package file, read and checked.
 #[derive(Clone, Debug)]
@@ -131,6 +134,7 @@ impl Archive {
                 return Err(entry_error(digest.hex().as_bytes(), "there twice"));
             }
         }
+        read_end(tar.into_inner())?;
         match expected.keys().find(|digest| !parts.contains_key(digest)) {
             Some(digest) => Err(ArchiveError::PartMissing { digest: *digest }),
             None => Ok(Self { manifest, parts }),
@@ -180,7 +184,8 @@ pub fn write_archive(
         .collect();
     let write = || -> io::Result<Option<Digest>> {
         out.write_all(PREFIX)?;
-        let encoder = zstd::Encoder::new(out, LEVEL)?;
+        let mut encoder = zstd::Encoder::new(out, LEVEL)?;
+        encoder.include_checksum(true)?;
         let mut tar = tar::Builder::new(encoder);
         append(&mut tar, MANIFEST_PATH, &manifest.to_bytes())?;
         for digest in manifest.parts().unwrap_or_default().keys() {
@@ -269,6 +274,17 @@ fn read_part(
         return Err(ArchiveError::PartDigest { digest, found });
     }
     Ok((digest, bytes))
+}
+
+/// Reads what follows the last entry: zeros up to the size that some writers of tar round up to, then
+/// the frame's checksum, which covers the manifest, too.
+fn read_end(rest: impl Read) -> Result<(), ArchiveError> {
+    let mut end = Vec::new();
+    rest.take(TAR_RECORD_BYTES + 1).read_to_end(&mut end).map_err(damaged)?;
+    if end.len() as u64 > TAR_RECORD_BYTES || end.iter().any(|&byte| byte != 0) {
+        return Err(ArchiveError::Damaged { message: "data after the last part".into() });
+    }
+    Ok(())
 }
 
 fn check_type(entry: &tar::Entry<'_, impl Read>) -> Result<(), ArchiveError> {
