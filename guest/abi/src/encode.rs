@@ -73,7 +73,7 @@ impl<'a> Envelope<'a> {
             within("name bytes", tensor.name.len(), NAME_BYTES_MAX)?;
             let named = |source| EncodeError::Tensor {
                 name: tensor.name.into(),
-                source,
+                source: Box::new(source),
             };
             tensor.check().map_err(named)?;
             let (offset, length) = (
@@ -189,8 +189,8 @@ pub enum EncodeError {
     Tensor {
         /// Whose.
         name: String,
-        /// What is wrong.
-        source: TensorError,
+        /// What is wrong. Boxed, as it has a whole shape in it and errors are rare.
+        source: Box<TensorError>,
     },
     /// The message's size is beyond this machine's addresses.
     #[error("message size overflows")]
