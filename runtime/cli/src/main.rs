@@ -1,2 +1,34 @@
-//! x
-fn main(){}
+//! `fuelbox`: runs models in the box, from a terminal.
+//!
+//! The modules stand in the order of the data's flow:
+//!
+//! ```text
+//! arguments -> source (package or model), input (tensors) -> host (engine, cache) -> command
+//! -> output (table, JSON, npz) -> exit code
+//! ```
+//!
+//! stdout carries data, stderr everything else. Knows nothing of Wasm: that is the engine's.
+
+mod units;
+mod exit;
+mod file;
+mod base64;
+mod args;
+mod source;
+mod labels;
+mod input;
+mod progress;
+mod host;
+mod output;
+mod commands;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The host: the engine with its cache, as the command line sets it up.
+
+use crate::{
+    exit::{Exit, Failure, OrExit, Result},
+    progress::{Step, Verbosity},
+};
+use anyhow::Context;
+use fuelbox_engine::{Cache, Compiler, Engine, JobLimits, Model, ModelError, Options, Package};
+use std::{
+    cell::Cell,
+    env,
+    ffi::OsString,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// The hidden command that a compile worker is started with.
+pub(crate) const WORKER_COMMAND: &str = "compile-worker";
+
+/// Opens the cache.
+pub(crate) fn cache(chosen: Option<PathBuf>) -> Result<Cache> {
+    Ok(Cache::open(cache_path(chosen, |name| env::var_os(name))?)?)
+}
+
+/// Opens an engine that compiles in workers.
+pub(crate) fn engine(cache: Cache) -> Result<Engine> {
+    let program = env::current_exe()
+        .context("the path of this program")
+        .or_exit(Exit::Host)?;
+    let arguments = vec![WORKER_COMMAND.into()];
+    let compiler = Compiler::Worker { program, arguments };
+    Ok(Engine::new(
+        cache,
+        Options {
+            compiler,
+            ..Options::default()
+        },
+    )?)
+}
+
+/// Opens a model, with a line of progress when its guest has to be compiled; and the time that it took.
+pub(crate) fn model(
+    engine: &Engine,
+    package: Package,
+    verbosity: Verbosity,
+) -> (Result<Model, ModelError>, Duration) {
+    let started = Instant::now();
+    let step = Cell::new(None);
+    let compiling = || {
+        step.set(Some(Step::start(
+            verbosity,
+            "compiling the guest (once per host) ...",
+        )))
+    };
+    let model = Model::open(engine, package, &load_limits(), compiling);
+    (model, started.elapsed())
+}
+
+/// Limits of every load. Not the job's: whether a model is in the cache must make no difference.
+pub(crate) fn load_limits() -> JobLimits {
+    JobLimits::default()
+}
+
+fn cache_path(
+    chosen: Option<PathBuf>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf> {
+    let path = |name| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    chosen
+        .or_else(|| path("FUELBOX_CACHE"))
+        // The XDG standard says that a relative path is not to be used.
+        .or_else(|| Some(path("XDG_CACHE_HOME").filter(|path| path.is_absolute())?.join("fuelbox")))
+        .or_else(|| Some(path("HOME")?.join(".cache").join("fuelbox")))
+        .ok_or_else(|| {
+            let text = "no place for the cache: none of --cache-dir, FUELBOX_CACHE, XDG_CACHE_HOME and HOME is set";
+            Failure::message(Exit::Host, text)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_choice_of_a_cache_wins() {
+        let check = |chosen: Option<&str>, set: &[(&str, &str)], expected: Option<&str>| {
+            let variable = |name: &str| {
+                set.iter()
+                    .find(|(other, _)| *other == name)
+                    .map(|(_, value)| value.into())
+            };
+            let path = cache_path(chosen.map(PathBuf::from), variable).ok();
+            assert_eq!(path, expected.map(PathBuf::from), "{chosen:?} {set:?}");
+        };
+        let all = [
+            ("FUELBOX_CACHE", "/f"),
+            ("XDG_CACHE_HOME", "/x"),
+            ("HOME", "/h"),
+        ];
+        check(Some("c"), &all, Some("c"));
+        check(None, &all, Some("/f"));
+        check(None, &all[1..], Some("/x/fuelbox"));
+        check(None, &all[2..], Some("/h/.cache/fuelbox"));
+        check(
+            None,
+            &[("XDG_CACHE_HOME", "x"), ("HOME", "/h")],
+            Some("/h/.cache/fuelbox"),
+        );
+        check(
+            None,
+            &[("FUELBOX_CACHE", ""), ("HOME", "/h")],
+            Some("/h/.cache/fuelbox"),
+        );
+        check(None, &[], None);
+    }
+}
