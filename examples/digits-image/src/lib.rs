@@ -22,11 +22,12 @@ impl Model for DigitsImage {
         // Planned for one picture at a time, so jobs do not pay for planning.
         let shapes = Shapes::new().with("image", &[1, 64])?;
         let digits = TractModel::from_onnx(load.asset("digits.onnx")?, &shapes)?;
-        let labels = std::str::from_utf8(load.asset("labels.txt")?).context("labels.txt")?;
+        let labels =
+            std::str::from_utf8(load.asset("digits.labels.txt")?).context("digits.labels.txt")?;
         let labels: Vec<String> = labels.lines().map(String::from).collect();
         ensure!(
             labels.len() == 10,
-            "labels.txt: {} lines found, 10 allowed",
+            "digits.labels.txt: {} lines found, 10 allowed",
             labels.len()
         );
         Ok(Self { digits, labels })
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_picture_of_a_seven_is_a_seven() {
-        let load = Load::for_test(&[("digits.onnx", DIGITS), ("labels.txt", LABELS)]);
+        let load = Load::for_test(&[("digits.onnx", DIGITS), ("digits.labels.txt", LABELS)]);
         let guest = DigitsImage::load(load.expect("assets")).expect("a model");
         let file = include_bytes!("../seven.png");
         let mut bytes = (file.len() as u32).to_le_bytes().to_vec();
