@@ -1,2 +1,1 @@
 //! What is pinned: bytes of formats, digests, fuel.
-

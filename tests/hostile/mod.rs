@@ -4,3 +4,4 @@ mod verdicts;
 mod isolation;
 mod modules;
 mod packages;
+mod onnx;

@@ -11,69 +11,134 @@ use fuelbox_test_support::{
 fn refusal(wasm: Vec<u8>) -> String {
     let host = Host::fresh(Options::default());
     let error = host.open(wasm).map(drop).expect_err("refused");
-    let ModelError::Engine(ref engine) = error else { panic!("{error}") };
+    let ModelError::Engine(ref engine) = error else {
+        panic!("{error}")
+    };
     assert!(!engine.is_host_fault(), "{error}");
-    assert_eq!(host.engine.cache().list().unwrap().len(), 0, "nothing is kept of a refused module");
+    assert_eq!(
+        host.engine.cache().list().unwrap().len(),
+        0,
+        "nothing is kept of a refused module"
+    );
     let message = error.to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
 
 fn with(extra: &str) -> Vec<u8> {
-    Guest { extra: extra.into(), ..Guest::default() }.wasm()
+    Guest {
+        extra: extra.into(),
+        ..Guest::default()
+    }
+    .wasm()
 }
 
 fn importing(import: &str) -> Vec<u8> {
-    Guest { imports: import.into(), ..Guest::default() }.wasm()
+    Guest {
+        imports: import.into(),
+        ..Guest::default()
+    }
+    .wasm()
 }
 
 fn check(wasm: Vec<u8>, expected: &str) {
     let found = refusal(wasm);
-    assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
+    assert!(
+        found.contains(expected),
+        "{found}\ndoes not contain\n{expected}"
+    );
 }
 
 #[test]
 fn imports_off_the_list_are_named() {
     let file = r#"(import "wasi_snapshot_preview1" "sock_send" (func))"#;
-    check(importing(file), "import 'wasi_snapshot_preview1::sock_send' is not allowed; allowed are");
-    check(importing(r#"(import "env" "emscripten" (func))"#), "import 'env::emscripten' is not");
-    check(importing(r#"(import "env" "g" (global i32))"#), "import 'env::g' is not allowed");
-    check(importing(r#"(import "env" "t" (table 1 funcref))"#), "import 'env::t' is not allowed");
     check(
-        importing(r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i64) (result i32)))"#),
+        importing(file),
+        "import 'wasi_snapshot_preview1::sock_send' is not allowed; allowed are",
+    );
+    check(
+        importing(r#"(import "env" "emscripten" (func))"#),
+        "import 'env::emscripten' is not",
+    );
+    check(
+        importing(r#"(import "env" "g" (global i32))"#),
+        "import 'env::g' is not allowed",
+    );
+    check(
+        importing(r#"(import "env" "t" (table 1 funcref))"#),
+        "import 'env::t' is not allowed",
+    );
+    check(
+        importing(
+            r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i64) (result i32)))"#,
+        ),
         "import 'fd_write' has type (i64) -> (i32), expected (i32, i32, i32, i32) -> (i32)",
     );
-    check(importing(r#"(import "wasi_snapshot_preview1" "a\1b[2Jb" (func))"#), r"a\u{1b}[2Jb");
+    check(
+        importing(r#"(import "wasi_snapshot_preview1" "a\1b[2Jb" (func))"#),
+        r"a\u{1b}[2Jb",
+    );
 }
 
 #[test]
 fn start_functions_are_refused() {
-    check(with("(func $boot) (start $boot)"), "found a start function, allowed is none");
+    check(
+        with("(func $boot) (start $boot)"),
+        "found a start function, allowed is none",
+    );
 }
 
 #[test]
 fn exactly_one_memory_is_allowed() {
     check(with("(memory 1)"), "module: multiple memories");
-    check(importing(r#"(import "env" "memory" (memory 1))"#), "import 'env::memory' is not allowed");
-    let none = Guest::default().wat().replace("(memory (export \"memory\") 3)", "");
-    let none = none.lines().filter(|line| !line.contains("(data")).collect::<Vec<_>>().join("\n");
+    check(
+        importing(r#"(import "env" "memory" (memory 1))"#),
+        "import 'env::memory' is not allowed",
+    );
+    let none = Guest::default()
+        .wat()
+        .replace("(memory (export \"memory\") 3)", "");
+    let none = none
+        .lines()
+        .filter(|line| !line.contains("(data"))
+        .collect::<Vec<_>>()
+        .join("\n");
     check(parse(&none), "found 0 memories, allowed is exactly one");
-    let hidden = Guest::default().wat().replace("(memory (export \"memory\") 3)", "(memory 3)");
-    check(parse(&hidden), "found 1 memories, allowed is exactly one, defined and exported as 'memory'");
+    let hidden = Guest::default()
+        .wat()
+        .replace("(memory (export \"memory\") 3)", "(memory 3)");
+    check(
+        parse(&hidden),
+        "found 1 memories, allowed is exactly one, defined and exported as 'memory'",
+    );
 }
 
 #[test]
 fn features_outside_of_the_profile_are_refused() {
-    let memory = |memory: &str| Guest { memory: memory.into(), ..Guest::default() }.wasm();
+    let memory = |memory: &str| {
+        Guest {
+            memory: memory.into(),
+            ..Guest::default()
+        }
+        .wasm()
+    };
     check(memory("3 4 shared"), "threads must be enabled");
     check(
-        with("(func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))"),
+        with(
+            "(func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+        ),
         "relaxed SIMD support is not enabled",
     );
-    check(with("(func (result i32) (return_call 0))"), "tail calls support is not enabled");
+    check(
+        with("(func (result i32) (return_call 0))"),
+        "tail calls support is not enabled",
+    );
     check(with("(tag)"), "exceptions");
     check(with("(type (struct))"), "gc");
-    let wide = Guest::default().wat().replace("(memory (export \"memory\") 3)", "(memory (export \"memory\") i64 3)");
+    let wide = Guest::default().wat().replace(
+        "(memory (export \"memory\") 3)",
+        "(memory (export \"memory\") i64 3)",
+    );
     let wide = wide.replace("(data (i32.const", "(data (i64.const");
     check(parse(&wide), "memory64 must be enabled");
 }
@@ -81,11 +146,30 @@ fn features_outside_of_the_profile_are_refused() {
 #[test]
 fn state_that_an_image_cannot_hold_is_refused() {
     let table = "(table $t 1 funcref) (elem declare func $f) (func $f)";
-    check(with(&format!("{table} (func (table.set $t (i32.const 0) (ref.func $f)))")), "table.set");
-    check(with(&format!("{table} (func (drop (table.grow $t (ref.null func) (i32.const 1))))")), "table.grow");
-    check(with("(data \"passive\") (func (memory.init 2 (i32.const 0) (i32.const 0) (i32.const 1)))"), "memory.init");
-    check(with("(data \"passive\")"), "data segment 2 is passive, allowed are active ones");
-    check(with("(global (mut funcref) (ref.null func))"), "mutable global 1 holds a reference");
+    check(
+        with(&format!(
+            "{table} (func (table.set $t (i32.const 0) (ref.func $f)))"
+        )),
+        "table.set",
+    );
+    check(
+        with(&format!(
+            "{table} (func (drop (table.grow $t (ref.null func) (i32.const 1))))"
+        )),
+        "table.grow",
+    );
+    check(
+        with("(data \"passive\") (func (memory.init 2 (i32.const 0) (i32.const 0) (i32.const 1)))"),
+        "memory.init",
+    );
+    check(
+        with("(data \"passive\")"),
+        "data segment 2 is passive, allowed are active ones",
+    );
+    check(
+        with("(global (mut funcref) (ref.null func))"),
+        "mutable global 1 holds a reference",
+    );
     check(
         with("(data (i32.add (i32.const 1) (i32.const 2)) \"x\")"),
         "data segment 2 is active with a computed offset",
@@ -94,8 +178,14 @@ fn state_that_an_image_cannot_hold_is_refused() {
         with("(data (i32.const 196607) \"xy\")"),
         "data segment 2 ends at byte 196609, the memory has 196608",
     );
-    check(with("(data (i32.const -1) \"x\")"), "data segment 2 ends at byte 4294967296");
-    check(with("(func (export \"fuelbox:global:0\"))"), "export 'fuelbox:global:0': names that start with");
+    check(
+        with("(data (i32.const -1) \"x\")"),
+        "data segment 2 ends at byte 4294967296",
+    );
+    check(
+        with("(func (export \"fuelbox:global:0\"))"),
+        "export 'fuelbox:global:0': names that start with",
+    );
 }
 
 #[test]
@@ -105,9 +195,15 @@ fn exports_of_the_abi_are_required() {
         assert!(wat.contains(from), "{wat}");
         parse(&wat.replace(from, to))
     };
-    check(replaced("\"fuelbox_run\"", "\"fuelbox_ran\""), "export 'fuelbox_run' is missing, expected (i32, i32) -> (i64)");
     check(
-        replaced("(func (export \"fuelbox_abi\") (result i32) (i32.const 1))", "(func (export \"fuelbox_abi\") (result i64) (i64.const 1))"),
+        replaced("\"fuelbox_run\"", "\"fuelbox_ran\""),
+        "export 'fuelbox_run' is missing, expected (i32, i32) -> (i64)",
+    );
+    check(
+        replaced(
+            "(func (export \"fuelbox_abi\") (result i32) (i32.const 1))",
+            "(func (export \"fuelbox_abi\") (result i64) (i64.const 1))",
+        ),
         "export 'fuelbox_abi' is () -> (i64), expected () -> (i32)",
     );
     check(
@@ -122,17 +218,42 @@ fn bombs_for_the_compiler_are_refused_at_the_limit() {
     let fits = |extra: String| drop(Host::fresh(Options::default()).open(with(&extra)).unwrap());
     let locals = |count| format!("(func (local{}))", repeat(" i32", count));
     fits(locals(8192));
-    check(with(&locals(8193)), "locals of one function: found 8193, allowed are 8192");
-    let targets = |count: usize| format!("(func (br_table{} (i32.const 0)))", repeat(" 0", count + 1));
+    check(
+        with(&locals(8193)),
+        "locals of one function: found 8193, allowed are 8192",
+    );
+    let targets =
+        |count: usize| format!("(func (br_table{} (i32.const 0)))", repeat(" 0", count + 1));
     fits(targets(8192));
-    check(with(&targets(8193)), "br_table targets: found 8193, allowed are 8192");
-    let nested = |depth| format!("(func {}{})", repeat("block ", depth), repeat("end ", depth));
+    check(
+        with(&targets(8193)),
+        "br_table targets: found 8193, allowed are 8192",
+    );
+    let nested = |depth| {
+        format!(
+            "(func {}{})",
+            repeat("block ", depth),
+            repeat("end ", depth)
+        )
+    };
     fits(nested(1024));
-    check(with(&nested(4097)), "nested blocks: found 4097, allowed are 4096");
-    check(with("(table 100001 funcref)"), "table elements: found 100001, allowed are 100000");
-    let large = format!("(func {})", repeat("(drop (i64.const 0x7fffffffffffffff))", 100_000));
+    check(
+        with(&nested(4097)),
+        "nested blocks: found 4097, allowed are 4096",
+    );
+    check(
+        with("(table 100001 funcref)"),
+        "table elements: found 100001, allowed are 100000",
+    );
+    let large = format!(
+        "(func {})",
+        repeat("(drop (i64.const 0x7fffffffffffffff))", 100_000)
+    );
     check(with(&large), "bytes of one function: found 12000");
-    check(with(&repeat("(global i32 (i32.const 0))", 1000)), "globals: found 1001, allowed are 1000");
+    check(
+        with(&repeat("(global i32 (i32.const 0))", 1000)),
+        "globals: found 1001, allowed are 1000",
+    );
 }
 
 #[test]
@@ -158,7 +279,10 @@ fn flipped_bits_never_hurt_the_host() {
             module: fuelbox_engine::GuestModule::new(bad),
             assets: Vec::new(),
         };
-        let limits = fuelbox_engine::JobLimits { fuel: 100_000, ..Default::default() };
+        let limits = fuelbox_engine::JobLimits {
+            fuel: 100_000,
+            ..Default::default()
+        };
         let end = match fuelbox_engine::Model::open(&host.engine, package, &limits, || ()) {
             Ok(_) => "loaded",
             Err(ModelError::Load(outcome)) => outcome.verdict.name(),

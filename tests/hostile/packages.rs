@@ -21,11 +21,17 @@ fn manifest() -> Manifest {
     let tensor = |name: &str| TensorSignature {
         name: name.into(),
         datatype: DataType::Fp32,
-        shape: Some(vec![OwnedDim::Fixed(1), OwnedDim::Symbol("n".into()), OwnedDim::Any(())]),
+        shape: Some(vec![
+            OwnedDim::Fixed(1),
+            OwnedDim::Symbol("n".into()),
+            OwnedDim::Any(()),
+        ]),
     };
-    let signature = Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
-    let mut manifest =
-        Manifest::new("tiny".into(), "1.2.3".into(), PartRef::of(&wasm), signature);
+    let signature = Signature {
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+    };
+    let mut manifest = Manifest::new("tiny".into(), "1.2.3".into(), PartRef::of(&wasm), signature);
     manifest.assets = serde_json::from_value(serde_json::json!([
         { "name": "labels.txt", "part": PartRef::of(&labels) }
     ]))
@@ -52,14 +58,20 @@ fn package() -> Vec<u8> {
 }
 
 fn refusal(file: &[u8]) -> String {
-    let message = Archive::read(file).map(drop).expect_err("refused").to_string();
+    let message = Archive::read(file)
+        .map(drop)
+        .expect_err("refused")
+        .to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
 
 fn check(file: &[u8], expected: &str) {
     let found = refusal(file);
-    assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
+    assert!(
+        found.contains(expected),
+        "{found}\ndoes not contain\n{expected}"
+    );
 }
 
 /// A package with these tar entries: path, type, bytes, size in the header.
@@ -102,13 +114,22 @@ fn what_was_written_is_read() {
 
 #[test]
 fn other_files_are_told_apart() {
-    check(b"", "package: not a package file: it starts with '', expected 'fuelbox package 1'");
-    check(b"\x89PNG\r\n", "not a package file: it starts with '\u{fffd}PNG\\r '");
+    check(
+        b"",
+        "package: not a package file: it starts with '', expected 'fuelbox package 1'",
+    );
+    check(
+        b"\x89PNG\r\n",
+        "not a package file: it starts with '\u{fffd}PNG\\r '",
+    );
     let later = [&package()[..PREFIX_BYTES - 2], b"2\n"].concat();
     check(&later, "format version '2', allowed is 1");
     let manifest = String::from_utf8(manifest().to_bytes()).unwrap();
     let later = manifest.replace("fuelbox-package/1", "fuelbox-package/2");
-    check(&packed(&[regular("manifest.json", later.as_bytes())]), "format 'fuelbox-package/2', allowed is");
+    check(
+        &packed(&[regular("manifest.json", later.as_bytes())]),
+        "format 'fuelbox-package/2', allowed is",
+    );
 }
 
 #[test]
@@ -137,14 +158,35 @@ fn paths_and_types_cannot_trick_the_reader() {
     let manifest = manifest().to_bytes();
     let first = regular("manifest.json", &manifest);
     let link = ("parts/x", tar::EntryType::Symlink, &b""[..], 0);
-    check(&packed(&[first, link]), "entry 'parts/x' is no regular file");
-    for path in ["../../etc/passwd", "/etc/passwd", "parts/../x", "parts/", "manifest.json", "x\x1b"] {
-        check(&packed(&[first, regular(path, b"x")]), "is not named by the manifest");
+    check(
+        &packed(&[first, link]),
+        "entry 'parts/x' is no regular file",
+    );
+    for path in [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "parts/../x",
+        "parts/",
+        "manifest.json",
+        "x\x1b",
+    ] {
+        check(
+            &packed(&[first, regular(path, b"x")]),
+            "is not named by the manifest",
+        );
     }
-    check(&packed(&[regular("../manifest.json", &manifest)]), "first entry '../manifest.json'");
+    check(
+        &packed(&[regular("../manifest.json", &manifest)]),
+        "first entry '../manifest.json'",
+    );
     check(&packed(&[]), "first entry ''");
     check(&packed(&[first]), "is missing");
-    let long = ("././@LongLink", tar::EntryType::GNULongName, &b"parts/x"[..], 7);
+    let long = (
+        "././@LongLink",
+        tar::EntryType::GNULongName,
+        &b"parts/x"[..],
+        7,
+    );
     check(&packed(&[long, first]), "first entry '././@LongLink'");
 }
 
@@ -156,10 +198,24 @@ fn parts_are_what_the_manifest_says() {
     let labels = &parts()[1];
     let path = format!("parts/{}", manifest.assets[0].part.digest.hex());
     let other = vec![b'x'; labels.len()];
-    check(&packed(&[first, regular(&path, &other)]), "has content of digest");
-    check(&packed(&[first, regular(&path, b"short")]), "of 5 bytes, the manifest says 9");
-    check(&packed(&[first, regular(&path, labels), regular(&path, labels)]), "is there twice");
-    let cut = (path.as_str(), tar::EntryType::Regular, &labels[..], labels.len() as u64);
+    check(
+        &packed(&[first, regular(&path, &other)]),
+        "has content of digest",
+    );
+    check(
+        &packed(&[first, regular(&path, b"short")]),
+        "of 5 bytes, the manifest says 9",
+    );
+    check(
+        &packed(&[first, regular(&path, labels), regular(&path, labels)]),
+        "is there twice",
+    );
+    let cut = (
+        path.as_str(),
+        tar::EntryType::Regular,
+        &labels[..],
+        labels.len() as u64,
+    );
     let mut tar = zstd::decode_all(&packed(&[first, cut])[PREFIX_BYTES..]).unwrap();
     tar.truncate(tar.len() - 1024 - 510);
     check(&compressed(&tar), "damaged or cut short");
@@ -173,17 +229,40 @@ fn manifests_have_one_form_and_sane_content() {
         ("\"abi\":1", "\"abi\": 1", "not in canonical form"),
         ("\"abi\":1", "\"abi\":2", "guest ABI 2, allowed is 1"),
         ("\"abi\":1", "\"abi\":-1", "manifest: "),
-        ("\"abi\":1", "\"abi\":1,\"extra\":1", "unknown field `extra`"),
+        (
+            "\"abi\":1",
+            "\"abi\":1,\"extra\":1",
+            "unknown field `extra`",
+        ),
         ("\"abi\":1,", "", "missing field `abi`"),
-        ("\"name\":\"tiny\"", "\"name\":\"../tiny\"", "name '../tiny': allowed are 1 to 128 characters"),
+        (
+            "\"name\":\"tiny\"",
+            "\"name\":\"../tiny\"",
+            "name '../tiny': allowed are 1 to 128 characters",
+        ),
         ("\"name\":\"tiny\"", "\"name\":\"\"", "name '': allowed are"),
-        ("\"labels\":\"labels.txt\"", "\"labels\":\"other.txt\"", "labels 'other.txt': no such asset"),
-        ("\"size_bytes\":9", "\"size_bytes\":9999999999", "of 9999999999 bytes, allowed are 2147483648"),
-        ("\"digest\":\"sha256:", "\"digest\":\"sha255:", "expected 'sha256:' and 64"),
+        (
+            "\"labels\":\"labels.txt\"",
+            "\"labels\":\"other.txt\"",
+            "labels 'other.txt': no such asset",
+        ),
+        (
+            "\"size_bytes\":9",
+            "\"size_bytes\":9999999999",
+            "of 9999999999 bytes, allowed are 2147483648",
+        ),
+        (
+            "\"digest\":\"sha256:",
+            "\"digest\":\"sha255:",
+            "expected 'sha256:' and 64",
+        ),
     ] {
         assert!(good.contains(from), "{from}");
         let found = try_json(&good.replacen(from, to, 1));
-        assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
+        assert!(
+            found.contains(expected),
+            "{found}\ndoes not contain\n{expected}"
+        );
     }
     assert!(try_json("{").contains("EOF"));
     assert!(try_json(&"[".repeat(100_000)).contains("manifest: "));
@@ -193,13 +272,19 @@ fn manifests_have_one_form_and_sane_content() {
 fn bombs_do_not_go_off() {
     // A manifest that claims to be huge, and one that is.
     let huge = ("manifest.json", tar::EntryType::Regular, &b""[..], 1 << 40);
-    check(&packed(&[huge]), "manifest of 1099511627776 bytes, allowed are 1048576");
+    check(
+        &packed(&[huge]),
+        "manifest of 1099511627776 bytes, allowed are 1048576",
+    );
     // 3 GiB of zeros in 100 KB, where a part should be: refused by its size before it is read.
     let manifest = manifest();
     let bytes = manifest.to_bytes();
     let path = format!("parts/{}", manifest.assets[0].part.digest.hex());
     let bomb = (path.as_str(), tar::EntryType::Regular, &b""[..], 3 << 30);
-    check(&packed(&[regular("manifest.json", &bytes), bomb]), "of 3221225472 bytes, the manifest says 9");
+    check(
+        &packed(&[regular("manifest.json", &bytes), bomb]),
+        "of 3221225472 bytes, the manifest says 9",
+    );
     // A frame that wants a window of gigabytes.
     let mut encoder = zstd::Encoder::new(package()[..PREFIX_BYTES].to_vec(), 3).unwrap();
     encoder.window_log(28).unwrap();

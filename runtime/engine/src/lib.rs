@@ -44,6 +44,8 @@ pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
 pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};
 pub use model::{Model, ModelError, Prepared};
+#[cfg(feature = "warm-reuse")]
+pub use model::Warm;
 pub use package::{
     Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
     Package, PartRef, write_archive,

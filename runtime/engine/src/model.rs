@@ -223,6 +223,37 @@ impl Prepared<'_> {
     }
 }
 
+/// An instance that is used again and again, as a host without isolation would. For comparison only:
+/// what one job leaves, the next one finds.
+#[cfg(feature = "warm-reuse")]
+pub struct Warm<'a> {
+    prepared: &'a Prepared<'a>,
+    sandbox: Sandbox,
+}
+
+#[cfg(feature = "warm-reuse")]
+impl Prepared<'_> {
+    /// Opens an instance to be reused.
+    ///
+    /// # Errors
+    /// The host's own failures.
+    pub fn warm(&self, limits: &JobLimits) -> Result<Warm<'_>, HostFault> {
+        Ok(Warm { prepared: self, sandbox: Sandbox::open(&self.image, limits, 0)? })
+    }
+}
+
+#[cfg(feature = "warm-reuse")]
+impl Warm<'_> {
+    /// Runs the request once more.
+    ///
+    /// # Errors
+    /// The host's own failures.
+    pub fn run(&mut self) -> Result<crate::verdict::Verdict, HostFault> {
+        let Prepared { image, request, .. } = self.prepared;
+        self.sandbox.run_warm(image.signature(), request, &Cancel::default())
+    }
+}
+
 const MEMORY_FILE: &str = "memory.img";
 
 /// The image of a model for these shapes, from the cache or by loading it; and whether it was loaded.

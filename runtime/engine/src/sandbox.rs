@@ -220,18 +220,39 @@ impl Sandbox {
         request: &Request<'_>,
         cancel: &Cancel,
     ) -> Result<Outcome, HostFault> {
+        let verdict = self.answer(signature, request, cancel)?;
+        self.end(verdict)
+    }
+
+    fn answer(
+        &mut self,
+        signature: &Signature,
+        request: &Request<'_>,
+        cancel: &Cancel,
+    ) -> Result<Verdict, HostFault> {
         let output_bytes_max = self.limits.output_bytes;
         let ended = request
             .encode()
             .map_err(|error| bad_request(&error))
             .and_then(|message| self.call(Entry::Run, &message, cancel))
             .and_then(|reply| self.read_outputs(signature, reply, output_bytes_max));
-        let verdict = match ended {
-            Ok(completed) => completed,
-            Err(Stop::Verdict(verdict)) => verdict,
-            Err(Stop::Fault(fault)) => return Err(fault),
-        };
-        self.end(verdict)
+        match ended {
+            Ok(verdict) | Err(Stop::Verdict(verdict)) => Ok(verdict),
+            Err(Stop::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// Runs one more job in the same instance, on top of what the one before left: what a host
+    /// without isolation does. For comparison only.
+    #[cfg(feature = "warm-reuse")]
+    pub(crate) fn run_warm(
+        &mut self,
+        signature: &Signature,
+        request: &Request<'_>,
+        cancel: &Cancel,
+    ) -> Result<Verdict, HostFault> {
+        self.store.set_fuel(self.limits.fuel).map_err(HostFault::Engine)?;
+        self.answer(signature, request, cancel)
     }
 
     /// Closes the books on a job.
