@@ -1,6 +1,6 @@
 //! How the program ends: an exit code for each kind of end, and the one place where errors are printed.
 
-use crate::output::text::escaped;
+use crate::{file::TooLarge, output::text::escaped};
 use fuelbox_engine::{
     ArchiveError, CacheError, EngineError, HostFault, ManifestError, ModelError, Verdict,
 };
@@ -115,15 +115,7 @@ impl Failure {
 
     /// Prints the error.
     pub(crate) fn report(self) -> ExitCode {
-        // A reader that went away (`| head`) wants no more words.
-        let gone = |cause: &(dyn std::error::Error + 'static)| {
-            cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-        };
-        if !self.error.chain().any(gone) {
-            print_error(&self.to_string());
-        }
+        print_error(&self.to_string());
         self.exit.into()
     }
 }
@@ -147,7 +139,16 @@ pub(crate) trait OrExit<T> {
 
 impl<T, E: Into<anyhow::Error>> OrExit<T> for std::result::Result<T, E> {
     fn or_exit(self, exit: Exit) -> Result<T> {
-        self.map_err(|error| Failure::new(exit, error))
+        self.map_err(|error| {
+            let error = error.into();
+            // Whatever it is that was read: its size is a limit.
+            let exit = if error.is::<TooLarge>() {
+                Exit::Limit
+            } else {
+                exit
+            };
+            Failure { exit, error }
+        })
     }
 }
 
@@ -289,6 +290,27 @@ mod tests {
             (ManifestError::NotCanonical.into(), 3),
         ] {
             assert_eq!(failure.exit as u8, code, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn size_is_a_limit_whatever_was_read() {
+        let error = || {
+            anyhow::Error::new(TooLarge {
+                what: "file",
+                found: 2,
+                allowed: 1,
+            })
+        };
+        for error in [
+            error(),
+            error().context("a.npz"),
+            error().context("array").context("a.npz"),
+        ] {
+            let failure = Err::<(), _>(error)
+                .or_exit(Exit::BadInput)
+                .expect_err("failure");
+            assert_eq!(failure.exit, Exit::Limit);
         }
     }
 

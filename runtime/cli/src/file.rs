@@ -8,6 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// More bytes than are read from a stranger: a limit, not a mistake in the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} of {found} bytes, allowed are {allowed}")]
+pub(crate) struct TooLarge {
+    pub(crate) what: &'static str,
+    pub(crate) found: u64,
+    pub(crate) allowed: u64,
+}
+
 /// Reads a regular file of at most `bytes_max` bytes. A FIFO, a device or a folder is refused before
 /// anything is read from it.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
@@ -24,10 +33,14 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
             .with_context(|| format!("{name}"))?;
     }
     let found = size.max(bytes.len() as u64);
-    ensure!(
-        found <= bytes_max,
-        "{name}: file of {found} bytes, allowed are {bytes_max}"
-    );
+    if found > bytes_max {
+        let error = TooLarge {
+            what: "file",
+            found,
+            allowed: bytes_max,
+        };
+        return Err(error).with_context(|| format!("{name}"));
+    }
     Ok(bytes)
 }
 
@@ -77,6 +90,8 @@ pub(crate) fn write(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) ->
         .prefix(".fuelbox-")
         .permissions(Permissions::from_mode(0o666)) // less the umask, like any new file
         .tempfile_in(folder)
+        // Without the name of the unfinished file, which nobody knows.
+        .map_err(|error| io::Error::from(error.kind()))
         .with_context(|| format!("{name}"))?;
     write(unfinished.as_file_mut())?;
     unfinished

@@ -38,22 +38,35 @@ pub(crate) fn engine(cache: Cache) -> Result<Engine> {
     )?)
 }
 
-/// Opens a model, with a line of progress when its guest has to be compiled; and the time that it took.
+/// How long it took until a model was ready.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoadTime {
+    pub(crate) wall: Duration,
+    /// Whether the guest was compiled in that time.
+    pub(crate) compiled: bool,
+}
+
+/// Opens a model, with a line of progress when its guest has to be compiled.
 pub(crate) fn model(
     engine: &Engine,
     package: Package,
     verbosity: Verbosity,
-) -> (Result<Model, ModelError>, Duration) {
+) -> (Result<Model, ModelError>, LoadTime) {
     let started = Instant::now();
     let step = Cell::new(None);
     let compiling = || {
-        step.set(Some(Step::start(
-            verbosity,
-            "compiling the guest (once per host) ...",
-        )))
+        let text = "compiling the guest (once per host) ...";
+        step.set(Some(Step::start(verbosity, text)));
     };
     let model = Model::open(engine, package, &load_limits(), compiling);
-    (model, started.elapsed())
+    let compiled = step.take().is_some();
+    (
+        model,
+        LoadTime {
+            wall: started.elapsed(),
+            compiled,
+        },
+    )
 }
 
 /// Limits of every load. Not the job's: whether a model is in the cache must make no difference.

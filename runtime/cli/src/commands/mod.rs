@@ -12,6 +12,7 @@ use crate::{
     args::{Cli, Command},
     exit::{Exit, OrExit, Result},
 };
+use anyhow::Context;
 use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
@@ -34,10 +35,20 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// Writes data to stdout, all of it or an error.
+/// Writes data to stdout, all of it or an error. A reader that went away (`| head`) has what it wanted.
 fn to_stdout(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    write(&mut out)
-        .and_then(|()| Ok(out.flush()?))
-        .or_exit(Exit::Host)
+    let written = write(&mut out).and_then(|()| Ok(out.flush()?));
+    let gone = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    match written {
+        Err(error) if error.chain().any(gone) => {
+            // What is still in the buffer would fail again, or end up in another place.
+            let _ = out.into_parts();
+            Ok(())
+        }
+        other => other.context("stdout").or_exit(Exit::Host),
+    }
 }

@@ -6,9 +6,10 @@ use super::to_stdout;
 use crate::{
     args::Global,
     exit::{Exit, Failure, OrExit, Result, print_error},
-    file, host,
+    file,
+    host::{self, LoadTime},
     input::{InputArgs, Inputs},
-    output::{self, Report, RunFacts},
+    output::{self, Report, RunFacts, npz::Npz},
     progress::Verbosity,
     source::Source,
     units,
@@ -115,22 +116,24 @@ pub(crate) fn run(args: RunArgs, global: Global) -> Result<Exit> {
     let engine = host::engine(host::cache(global.cache_dir)?)?;
     verbosity.detail(format_args!("cache: {}", engine.cache().path().display()));
 
-    let (model, wall) = host::model(&engine, source.package(), verbosity);
+    let (model, time) = host::model(&engine, source.package(), verbosity);
     let report = match model {
         Ok(model) => {
             let InputArgs { random, dim, .. } = &args.inputs;
             let inputs = inputs
                 .bind(model.signature(), *random, dim)
                 .or_exit(Exit::BadInput)?;
-            job(&engine, &model, &inputs, &args, wall, verbosity)?
+            job(&engine, &model, &inputs, &args, time, verbosity)?
         }
-        Err(ModelError::Load(outcome)) => Report::of_failed_load(*outcome, wall, engine.profile()),
+        Err(ModelError::Load(outcome)) => Report::of_failed_load(*outcome, time, engine.profile()),
         Err(error) => return Err(error.into()),
     };
 
     let exit = Exit::of_verdict(report.verdict());
     if let Some(path) = args.output.as_deref().filter(|_| exit == Exit::Completed) {
-        file::write(path, |file| output::npz::write(report.outputs(), file)).or_exit(Exit::Host)?;
+        // What such a file cannot hold is for another option; the rest is between us and the disk.
+        let npz = Npz::of(report.outputs()).or_exit(Exit::Usage)?;
+        file::write(path, |file| npz.write(file)).or_exit(Exit::Host)?;
     }
     to_stdout(|out| {
         if args.json {
@@ -169,7 +172,7 @@ fn job(
     model: &Model,
     inputs: &Inputs,
     args: &RunArgs,
-    wall_open: Duration,
+    mut load_time: LoadTime,
     verbosity: Verbosity,
 ) -> Result<Report> {
     let limits = args.limits.limits();
@@ -180,12 +183,12 @@ fn job(
         &limits,
         &host::load_limits(),
     );
-    let wall_load = wall_open + started.elapsed();
+    load_time.wall += started.elapsed();
     let engine_profile = engine.profile();
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(ModelError::Load(outcome)) => {
-            return Ok(Report::of_failed_load(*outcome, wall_load, engine_profile));
+            return Ok(Report::of_failed_load(*outcome, load_time, engine_profile));
         }
         Err(error) => return Err(error.into()),
     };
@@ -201,7 +204,7 @@ fn job(
     Ok(Report {
         fuel_load: prepared.image().load_usage().fuel,
         fuel_run: first.fuel,
-        wall_load,
+        load_time,
         wall_run: first.wall,
         runs: (args.repeat > 1).then_some(runs),
         engine_profile,

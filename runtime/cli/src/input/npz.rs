@@ -4,6 +4,7 @@
 //! most as many bytes together as were allowed.
 
 use super::{Array, npy};
+use crate::file::TooLarge;
 use anyhow::{Context, Result, ensure};
 use std::io::{Cursor, Read};
 
@@ -40,9 +41,11 @@ pub(crate) fn parse(bytes: &[u8], bytes_max: u64) -> Result<Vec<(String, Array)>
             .take(left + 1)
             .read_to_end(&mut data)
             .with_context(at)?;
-        let rest = left.checked_sub(data.len() as u64);
-        left = rest.with_context(|| {
-            format!("npz archive: over {bytes_max} bytes unpacked, allowed are {bytes_max}")
+        let found = data.len() as u64;
+        left = left.checked_sub(found).ok_or(TooLarge {
+            what: "npz archive with arrays",
+            found: bytes_max - left + found,
+            allowed: bytes_max,
         })?;
         arrays.push((name.to_owned(), npy::parse(&data).with_context(at)?));
     }
@@ -90,7 +93,8 @@ mod tests {
             let bytes = archive(&[("b.npy", ONE), ("a/x:0.npy", ONE)], method);
             assert_eq!(check(&bytes, 2 * ONE.len() as u64), two);
             let allowed = 2 * ONE.len() as u64 - 1;
-            let over = format!("npz archive: over {allowed} bytes unpacked, allowed are {allowed}");
+            let found = allowed + 1;
+            let over = format!("npz archive with arrays of {found} bytes, allowed are {allowed}");
             assert_eq!(check(&bytes, allowed), over);
         }
     }
@@ -108,7 +112,7 @@ mod tests {
             ),
             (
                 archive(&[("a.npy", &bomb)], CompressionMethod::Deflated),
-                "npz archive: over 1000 bytes",
+                "of 1001 bytes, allowed are 1000",
             ),
             (whole[..whole.len() - 5].to_vec(), "npz archive: "),
             (b"not a zip".to_vec(), "npz archive: "),

@@ -121,7 +121,7 @@ pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
         },
         memory_bytes_peak: report.usage().memory_bytes_peak,
         wall_us: LoadAndRun {
-            load: micros(report.wall_load),
+            load: micros(report.load_time.wall),
             run: micros(report.wall_run),
         },
         engine_profile: report.engine_profile,
@@ -142,6 +142,7 @@ mod tests {
         super::{RunFacts, elements::tests::tensor},
         *,
     };
+    use crate::host::LoadTime;
     use fuelbox_engine::{DataType, Outcome, Usage};
 
     fn check(verdict: Verdict, runs: Option<Vec<RunFacts>>) -> String {
@@ -157,7 +158,10 @@ mod tests {
             },
             fuel_load: 9,
             fuel_run: 7,
-            wall_load: Duration::from_millis(2),
+            load_time: LoadTime {
+                wall: Duration::from_millis(2),
+                compiled: false,
+            },
             wall_run: Duration::from_micros(3),
             runs,
             engine_profile: Digest::from_bytes([0; 32]),

@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub(crate) mod table;
 pub(crate) mod npz;
 
+use crate::host::LoadTime;
 use fuelbox_engine::{Digest, Outcome, Tensor, Usage, Verdict, output_digest};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
     pub(crate) fuel_load: u64,
     pub(crate) fuel_run: u64,
-    pub(crate) wall_load: Duration,
+    pub(crate) load_time: LoadTime,
     pub(crate) wall_run: Duration,
     /// Every run, when several were asked for.
     pub(crate) runs: Option<Vec<RunFacts>>,
@@ -33,14 +34,18 @@ pub(crate) struct RunFacts {
 
 impl Report {
     /// The report of a model that did not load.
-    pub(crate) fn of_failed_load(outcome: Outcome, wall: Duration, engine_profile: Digest) -> Self {
+    pub(crate) fn of_failed_load(
+        outcome: Outcome,
+        load_time: LoadTime,
+        engine_profile: Digest,
+    ) -> Self {
         let fuel_load = outcome.usage.fuel;
         let (fuel_run, wall_run, runs) = (0, Duration::ZERO, None);
         Self {
             outcome,
             fuel_load,
             fuel_run,
-            wall_load: wall,
+            load_time,
             wall_run,
             runs,
             engine_profile,

@@ -5,44 +5,47 @@
 
 use anyhow::{Context, Result, ensure};
 use fuelbox_engine::{DataType, JobLimits, Tensor};
-use std::{
-    fs::File,
-    io::{BufWriter, Seek, Write},
-};
+use std::io::{BufWriter, Seek, Write};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
-/// Writes all outputs.
-pub(crate) fn write(outputs: &[Tensor], file: &mut File) -> Result<()> {
-    let mut file = BufWriter::new(file);
-    write_to(outputs, &mut file)?;
-    Ok(file.flush()?)
-}
+/// Outputs that such a file can hold.
+pub(crate) struct Npz<'a>(Vec<(&'a Tensor, Item)>);
 
-fn write_to(outputs: &[Tensor], file: impl Write + Seek) -> Result<()> {
-    let mut archive = ZipWriter::new(file);
-    let options = SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Stored)
-        .last_modified_time(DateTime::default()) // 1980-01-01
-        .unix_permissions(0o644);
-    for tensor in outputs {
-        let at = || format!("output '{}' as npz", tensor.name.escape_debug());
-        check_name(&tensor.name).with_context(at)?;
-        let item = Item::of(tensor).with_context(at)?;
-        let large = item.bytes.saturating_add(1 << 20) >= u64::from(u32::MAX);
-        archive.start_file(format!("{}.npy", tensor.name), options.large_file(large))?;
-        archive.write_all(&header(&item.dtype, &tensor.shape))?;
-        match tensor.datatype {
-            DataType::Bytes => {
-                for element in tensor.view().strings() {
-                    archive.write_all(element)?;
-                    archive.write_all(&vec![0; item.size - element.len()])?;
-                }
-            }
-            _ => archive.write_all(&tensor.bytes)?, // little-endian and row-major already
-        }
+impl<'a> Npz<'a> {
+    /// Checks the outputs.
+    pub(crate) fn of(outputs: &'a [Tensor]) -> Result<Self> {
+        let array = |tensor: &'a Tensor| {
+            let at = || format!("output '{}' as npz", tensor.name.escape_debug());
+            check_name(&tensor.name).with_context(at)?;
+            Ok((tensor, Item::of(tensor).with_context(at)?))
+        };
+        Ok(Self(outputs.iter().map(array).collect::<Result<_>>()?))
     }
-    archive.finish()?;
-    Ok(())
+
+    /// Writes them.
+    pub(crate) fn write(&self, file: impl Write + Seek) -> Result<()> {
+        let mut archive = ZipWriter::new(BufWriter::new(file));
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default()) // 1980-01-01
+            .unix_permissions(0o644);
+        for (tensor, item) in &self.0 {
+            let large = item.bytes.saturating_add(1 << 20) >= u64::from(u32::MAX);
+            archive.start_file(format!("{}.npy", tensor.name), options.large_file(large))?;
+            archive.write_all(&header(&item.dtype, &tensor.shape))?;
+            match item.string_bytes {
+                Some(size) => {
+                    let zeros = vec![0; size];
+                    for element in tensor.view().strings() {
+                        archive.write_all(element)?;
+                        archive.write_all(&zeros[element.len()..])?;
+                    }
+                }
+                None => archive.write_all(&tensor.bytes)?, // little-endian and row-major already
+            }
+        }
+        Ok(archive.finish()?.flush()?)
+    }
 }
 
 /// Names become paths where the archive is unpacked.
@@ -58,7 +61,8 @@ fn check_name(name: &str) -> Result<()> {
 /// What an element is in the file.
 struct Item {
     dtype: String,
-    size: usize,
+    /// Of each element of a `BYTES` tensor.
+    string_bytes: Option<usize>,
     /// Of all elements.
     bytes: u64,
 }
@@ -68,7 +72,7 @@ impl Item {
         let sized = |dtype: &str| {
             Ok(Self {
                 dtype: dtype.into(),
-                size: 0,
+                string_bytes: None,
                 bytes: tensor.bytes.len() as u64,
             })
         };
@@ -106,7 +110,7 @@ impl Item {
         );
         Ok(Self {
             dtype: format!("|S{size}"),
-            size,
+            string_bytes: Some(size),
             bytes,
         })
     }
@@ -149,7 +153,7 @@ mod tests {
 
     fn write_all(outputs: &[Tensor]) -> Result<Vec<u8>> {
         let mut out = Cursor::new(Vec::new());
-        write_to(outputs, &mut out)?;
+        Npz::of(outputs)?.write(&mut out)?;
         Ok(out.into_inner())
     }
 

@@ -120,10 +120,15 @@ fn facts(text: &mut String, report: &Report) -> std::fmt::Result {
         show_bytes(report.usage().memory_bytes_peak)
     )?;
     let (load, run) = (
-        show_duration(report.wall_load),
+        show_duration(report.load_time.wall),
         show_duration(report.wall_run),
     );
-    writeln!(text, "wall time    {load} to load, {run} to run")?;
+    let compiled = if report.load_time.compiled {
+        "compile and "
+    } else {
+        ""
+    };
+    writeln!(text, "wall time    {load} to {compiled}load, {run} to run")?;
     match report.runs.as_deref() {
         Some(runs) => repeats(text, runs),
         None => Ok(()),
@@ -149,6 +154,7 @@ fn repeats(text: &mut String, runs: &[RunFacts]) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::{super::elements::tests::tensor, *};
+    use crate::host::LoadTime;
     use fuelbox_engine::{Digest, Outcome, TrapKind, Usage};
     use std::time::Duration;
 
@@ -169,7 +175,10 @@ mod tests {
             },
             fuel_load: 1_234_567,
             fuel_run: 369_374,
-            wall_load: Duration::from_micros(31_200),
+            load_time: LoadTime {
+                wall: Duration::from_micros(31_200),
+                compiled: false,
+            },
             wall_run: Duration::from_micros(46),
             runs: (repeat > 1).then(|| (0..repeat).map(run).collect()),
             engine_profile: Digest::from_bytes([0; 32]),
