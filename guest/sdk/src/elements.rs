@@ -79,12 +79,7 @@ pub fn view<'a, T: Element>(
     let rank = shape.len();
     let shape = Shape::new(shape)
         .ok_or_else(|| wrong(format!("{rank} dimensions found, up to {RANK_MAX} allowed")))?;
-    let tensor = TensorView {
-        name,
-        datatype: T::DATATYPE,
-        shape,
-        bytes: elements.as_bytes(),
-    };
+    let tensor = TensorView { name, datatype: T::DATATYPE, shape, bytes: elements.as_bytes() };
     tensor.check().map_err(|error| wrong(error.to_string()))?;
     Ok(tensor)
 }

@@ -35,9 +35,7 @@ impl Error {
     /// The status of the outermost [`Error`] in the chain.
     pub(crate) fn status_of(error: &anyhow::Error) -> Status {
         // Not `chain()`: it does not see an `Error` that serves as a context.
-        error
-            .downcast_ref::<Self>()
-            .map_or(Status::Failed, |error| error.status)
+        error.downcast_ref::<Self>().map_or(Status::Failed, |error| error.status)
     }
 }
 

@@ -15,6 +15,20 @@ macro_rules! export {
 
             // Names are exported in Wasm only: natively two guests can be linked into one test.
 
+            /// Runs the constructors, of which tract has many: its kernels register themselves. In a
+            /// module that calls them nowhere, the linker would have each export call all of them,
+            /// each time.
+            #[cfg(target_family = "wasm")]
+            #[unsafe(no_mangle)]
+            extern "C" fn _initialize() {
+                unsafe extern "C" {
+                    fn __wasm_call_ctors();
+                }
+                // SAFETY: the linker makes this function, of this type. The host calls `_initialize`
+                // once and before everything else, so constructors run before any other code.
+                unsafe { __wasm_call_ctors() }
+            }
+
             #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
             #[allow(dead_code)]
             extern "C" fn fuelbox_abi() -> u32 {

@@ -31,11 +31,7 @@ impl<M> Default for Guest<M> {
 impl<M> Guest<M> {
     /// Nothing loaded yet.
     pub const fn new() -> Self {
-        Self {
-            request: None,
-            loaded: None,
-            reply: None,
-        }
+        Self { request: None, loaded: None, reply: None }
     }
 
     /// Makes room for a request and says where; 0 when there is no memory. A request that was there
@@ -75,10 +71,7 @@ impl<M> Guest<M> {
     fn fail(&mut self, error: &anyhow::Error) -> i64 {
         // Free what the failed attempt still holds before taking more.
         self.reply = None;
-        self.reply(Envelope::failure(
-            Error::status_of(error),
-            &format!("{error:#}"),
-        ))
+        self.reply(Envelope::failure(Error::status_of(error), &format!("{error:#}")))
     }
 }
 
@@ -94,10 +87,7 @@ impl<M: Model> Guest<M> {
             Err(error) => return self.fail(&error),
         };
         let reply = match loaded.signature.to_abi() {
-            Ok(specs) => self.reply(Envelope {
-                specs: &specs,
-                ..Envelope::new(Kind::Signature)
-            }),
+            Ok(specs) => self.reply(Envelope { specs: &specs, ..Envelope::new(Kind::Signature) }),
             Err(error) => return self.fail(&error.into()),
         };
         self.loaded = Some(loaded);
@@ -182,9 +172,7 @@ mod tests {
         }
 
         fn signature(&self) -> Signature {
-            Signature::new()
-                .input("x", DataType::Fp32, [2])
-                .output("y", DataType::Fp32, [2])
+            Signature::new().input("x", DataType::Fp32, [2]).output("y", DataType::Fp32, [2])
         }
 
         fn run(&self, run: &Run<'_>) -> Result<Outputs> {
@@ -233,20 +221,12 @@ mod tests {
         shape: &[u64],
         bytes: &'a [u8],
     ) -> TensorView<'a> {
-        TensorView {
-            name,
-            datatype,
-            shape: Shape::new(shape).expect("rank"),
-            bytes,
-        }
+        TensorView { name, datatype, shape: Shape::new(shape).expect("rank"), bytes }
     }
 
     fn load(guest: &mut Guest<Bias>, assets: &[TensorView<'_>]) -> String {
         let tensors = assets;
-        let envelope = Envelope {
-            tensors,
-            ..Envelope::new(Kind::Load)
-        };
+        let envelope = Envelope { tensors, ..Envelope::new(Kind::Load) };
         send(guest, envelope, Guest::load)
     }
 
@@ -273,10 +253,7 @@ mod tests {
             value: fuelbox_abi::ParameterValue::Bool(true),
         }];
         let failing = Envelope { parameters, ..run };
-        assert_eq!(
-            send(&mut guest, failing, Guest::run),
-            "Unsupported: as asked: failing is not"
-        );
+        assert_eq!(send(&mut guest, failing, Guest::run), "Unsupported: as asked: failing is not");
         assert_eq!(
             send(&mut guest, Envelope::new(Kind::Run), Guest::run),
             "InvalidInput: input 'x' is missing: FP32 [2] is needed"
@@ -290,14 +267,8 @@ mod tests {
     #[test]
     fn bad_loads_are_refused() {
         for (assets, says) in [
-            (
-                vec![],
-                "InvalidModel: asset 'bias.txt' is missing, found are []",
-            ),
-            (
-                vec![bias(), bias()],
-                "InvalidInput: asset 'bias.txt' is there twice",
-            ),
+            (vec![], "InvalidModel: asset 'bias.txt' is missing, found are []"),
+            (vec![bias(), bias()], "InvalidInput: asset 'bias.txt' is there twice"),
             (
                 vec![tensor("bias.txt", DataType::Int8, &[3], BIAS)],
                 "InvalidInput: asset 'bias.txt': datatype INT8 found, UINT8 allowed",

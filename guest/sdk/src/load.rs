@@ -75,10 +75,7 @@ impl Load {
             bytes,
         });
         let tensors: Vec<_> = tensors.collect();
-        let envelope = Envelope {
-            tensors: &tensors,
-            ..Envelope::new(Kind::Load)
-        };
+        let envelope = Envelope { tensors: &tensors, ..Envelope::new(Kind::Load) };
         let encoded = envelope.encode()?;
         let mut request = Buffer::new(encoded.len()).context("no memory for the assets")?;
         encoded.write_to(request.as_mut_slice());
@@ -111,12 +108,7 @@ impl Load {
         }
         let shapes = Shapes::of(&message)?;
         let parameters = Parameters::of(&message);
-        Ok(Self {
-            request,
-            assets,
-            shapes,
-            parameters,
-        })
+        Ok(Self { request, assets, shapes, parameters })
     }
 
     fn range(&self, name: &str) -> Result<Range<usize>, Error> {

@@ -22,9 +22,7 @@ impl<'a> Run<'a> {
     /// When there is none.
     pub fn input(&self, name: &str) -> Result<TensorView<'a>, Error> {
         let input = self.inputs.iter().find(|input| input.name == name);
-        input
-            .copied()
-            .ok_or_else(|| Error::invalid_input(format!("input '{name}' is missing")))
+        input.copied().ok_or_else(|| Error::invalid_input(format!("input '{name}' is missing")))
     }
 
     /// The elements of the input of this name.
@@ -60,10 +58,7 @@ impl<'a> Run<'a> {
 
     /// A request as a host would make it: for tests of a guest, which then need no Wasm.
     pub fn for_test(inputs: &[TensorView<'a>]) -> Self {
-        Self {
-            inputs: inputs.to_vec(),
-            parameters: Parameters::default(),
-        }
+        Self { inputs: inputs.to_vec(), parameters: Parameters::default() }
     }
 
     pub(crate) fn decode(request: &'a [u8]) -> anyhow::Result<Self> {
@@ -72,9 +67,6 @@ impl<'a> Run<'a> {
             let text = format!("{:?} message found, Run allowed", message.kind());
             return Err(Error::invalid_input(text).into());
         }
-        Ok(Self {
-            inputs: message.tensors().collect(),
-            parameters: Parameters::of(&message),
-        })
+        Ok(Self { inputs: message.tensors().collect(), parameters: Parameters::of(&message) })
     }
 }

@@ -101,9 +101,7 @@ impl Signature {
                 return Err(Error::invalid_input(text));
             }
             if found[..index].iter().any(|before| before.name == name) {
-                return Err(Error::invalid_input(format!(
-                    "input '{name}' is there twice"
-                )));
+                return Err(Error::invalid_input(format!("input '{name}' is there twice")));
             }
         }
         let mut symbols = Vec::new();
@@ -135,11 +133,7 @@ impl TensorSpec {
         datatype: DataType,
         dims: impl IntoIterator<Item = D>,
     ) -> Self {
-        Self {
-            name: name.into(),
-            datatype,
-            dims: Some(dims.into_iter().map(Into::into).collect()),
-        }
+        Self { name: name.into(), datatype, dims: Some(dims.into_iter().map(Into::into).collect()) }
     }
 
     /// Dimensions for people: `[batch, 64]`.
@@ -197,10 +191,8 @@ impl TensorSpec {
     }
 
     fn to_abi(&self, role: Role) -> Result<fuelbox_abi::TensorSpec<'_>, Error> {
-        let dims: Option<Vec<_>> = self
-            .dims
-            .as_ref()
-            .map(|dims| dims.iter().map(Dim::to_abi).collect());
+        let dims: Option<Vec<_>> =
+            self.dims.as_ref().map(|dims| dims.iter().map(Dim::to_abi).collect());
         let rank = dims.as_ref().map_or(0, Vec::len);
         if rank > RANK_MAX {
             return Err(Error::unsupported(format!(
@@ -270,27 +262,18 @@ mod tests {
         for (inputs, says) in [
             (vec![ids, mask], "ok"),
             (vec![mask, ids], "ok"),
-            (
-                vec![ids],
-                "input 'mask' is missing: BOOL [batch, ?] is needed",
-            ),
+            (vec![ids], "input 'mask' is missing: BOOL [batch, ?] is needed"),
             (
                 vec![ids, mask, ("x", Fp32, &[])],
                 "input 'x' is unknown, allowed are [\"ids\", \"mask\"]",
             ),
             (vec![ids, mask, ids], "input 'ids' is there twice"),
-            (
-                vec![("ids", Fp32, &[3, 2]), mask],
-                "input 'ids': datatype FP32 found, INT64 allowed",
-            ),
+            (vec![("ids", Fp32, &[3, 2]), mask], "input 'ids': datatype FP32 found, INT64 allowed"),
             (
                 vec![("ids", Int64, &[3, 1]), mask],
                 "input 'ids': shape [3, 1] found, [batch, 2] allowed",
             ),
-            (
-                vec![("ids", Int64, &[2]), mask],
-                "input 'ids': shape [2] found, [batch, 2] allowed",
-            ),
+            (vec![("ids", Int64, &[2]), mask], "input 'ids': shape [2] found, [batch, 2] allowed"),
             (
                 vec![ids, ("mask", Bool, &[2, 9])],
                 "input 'mask': shape [2, 9] found, [batch, ?] allowed with batch = 3",

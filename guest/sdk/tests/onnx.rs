@@ -15,10 +15,7 @@ use tract_onnx::pb::{
 fn model() -> ModelProto {
     ModelProto {
         ir_version: 8,
-        opset_import: vec![OperatorSetIdProto {
-            domain: String::new(),
-            version: 17,
-        }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
         graph: Some(GraphProto {
             name: "g".into(),
             node: vec![node("Add", &["x", "w"], &["y"])],
@@ -64,9 +61,7 @@ fn info(name: &str, element: Onnx, dims: &[&str]) -> ValueInfoProto {
     };
     let tensor = type_proto::Tensor {
         elem_type: element as i32,
-        shape: Some(TensorShapeProto {
-            dim: dims.iter().map(dim).collect(),
-        }),
+        shape: Some(TensorShapeProto { dim: dims.iter().map(dim).collect() }),
     };
     ValueInfoProto {
         name: name.into(),
@@ -79,11 +74,8 @@ fn info(name: &str, element: Onnx, dims: &[&str]) -> ValueInfoProto {
 }
 
 fn load(model: &ModelProto, shapes: &[(&str, &[u64])]) -> Result<TractModel> {
-    let shapes = shapes
-        .iter()
-        .try_fold(Shapes::new(), |shapes, (name, dims)| {
-            shapes.with(*name, dims)
-        });
+    let shapes =
+        shapes.iter().try_fold(Shapes::new(), |shapes, (name, dims)| shapes.with(*name, dims));
     TractModel::from_onnx(model.encode_to_vec(), &shapes?)
 }
 
@@ -134,19 +126,10 @@ fn symbols_are_shown_and_numbers_are_planned() {
     assert_eq!(specs(&planned), "x FP32 [1, 2] -> y FP32 [1, 2]");
     assert_eq!(run(&planned, &[one]), "y [1, 2] [11.0, 22.0]");
     let two = view("x", &[2, 2], &[0f32; 4]).expect("shape");
-    assert_eq!(
-        run(&planned, &[two]),
-        "input 'x': shape [2, 2] found, [1, 2] allowed"
-    );
-    assert_eq!(
-        run(&planned, &[]),
-        "input 'x' is missing: FP32 [1, 2] is needed"
-    );
+    assert_eq!(run(&planned, &[two]), "input 'x': shape [2, 2] found, [1, 2] allowed");
+    assert_eq!(run(&planned, &[]), "input 'x' is missing: FP32 [1, 2] is needed");
     let double = view("x", &[1, 2], &[0f64; 2]).expect("shape");
-    assert_eq!(
-        run(&planned, &[double]),
-        "input 'x': datatype FP64 found, FP32 allowed"
-    );
+    assert_eq!(run(&planned, &[double]), "input 'x': datatype FP64 found, FP32 allowed");
 }
 
 #[test]
@@ -155,15 +138,9 @@ fn fixed_models_are_planned_at_once_and_unknown_ranks_need_shapes() {
     let graph = fixed.graph.as_mut().expect("a graph");
     graph.input = vec![info("x", Onnx::Float, &["1", "2"])];
     let one = view("x", &[1, 2], &[1f32, 2.0]).expect("shape");
-    assert_eq!(
-        run(&load(&fixed, &[]).expect("a plan"), &[one]),
-        "y [1, 2] [11.0, 22.0]"
-    );
+    assert_eq!(run(&load(&fixed, &[]).expect("a plan"), &[one]), "y [1, 2] [11.0, 22.0]");
     let error = load(&fixed, &[("x", &[2, 2])]).expect_err("another shape");
-    assert_eq!(
-        error.to_string(),
-        "input 'x': shape [2, 2] found, [1, 2] allowed"
-    );
+    assert_eq!(error.to_string(), "input 'x': shape [2, 2] found, [1, 2] allowed");
 
     let mut unnamed = model();
     let graph = unnamed.graph.as_mut().expect("a graph");
@@ -173,10 +150,8 @@ fn fixed_models_are_planned_at_once_and_unknown_ranks_need_shapes() {
 
     let mut any = model();
     let graph = any.graph.as_mut().expect("a graph");
-    if let Some(type_proto::Value::TensorType(tensor)) = graph.input[0]
-        .r#type
-        .as_mut()
-        .and_then(|of| of.value.as_mut())
+    if let Some(type_proto::Value::TensorType(tensor)) =
+        graph.input[0].r#type.as_mut().and_then(|of| of.value.as_mut())
     {
         tensor.shape = None;
     }
@@ -190,10 +165,7 @@ fn fixed_models_are_planned_at_once_and_unknown_ranks_need_shapes() {
 fn shapes_inside_of_the_graph_do_not_contradict_the_plan() {
     let mut model = model();
     let graph = model.graph.as_mut().expect("a graph");
-    graph.node = vec![
-        node("Add", &["x", "w"], &["z"]),
-        node("Relu", &["z"], &["y"]),
-    ];
+    graph.node = vec![node("Add", &["x", "w"], &["z"]), node("Relu", &["z"], &["y"])];
     graph.value_info = vec![info("z", Onnx::Float, &["other_name", "2"])];
     let planned = load(&model, &[("x", &[1, 2])]).expect("a plan");
     let one = view("x", &[1, 2], &[1f32, -90.0]).expect("shape");
@@ -215,10 +187,7 @@ fn dimensions_leave_as_declared() {
 #[test]
 fn all_unsupported_operators_are_named_at_once() {
     let text = refused(|graph| {
-        let body = GraphProto {
-            node: vec![node("RoiAlign", &[], &[])],
-            ..GraphProto::default()
-        };
+        let body = GraphProto { node: vec![node("RoiAlign", &[], &[])], ..GraphProto::default() };
         let mut branch = node("If", &[], &[]);
         branch.attribute = vec![AttributeProto {
             name: "then_branch".into(),
@@ -244,10 +213,8 @@ fn data_elsewhere_is_refused() {
         let weight = &mut graph.initializer[0];
         weight.raw_data.clear();
         weight.data_location = Some(1);
-        weight.external_data = vec![StringStringEntryProto {
-            key: "location".into(),
-            value: "weights.bin".into(),
-        }];
+        weight.external_data =
+            vec![StringStringEntryProto { key: "location".into(), value: "weights.bin".into() }];
     });
     assert_eq!(
         text,
@@ -264,10 +231,7 @@ fn tensors_that_are_not_whole_are_refused() {
             weight(|w| w.raw_data.truncate(7)),
             "tensor 'w': 7 bytes found, shape [2] of FP32 takes 8",
         ),
-        (
-            weight(|w| w.raw_data.clear()),
-            "tensor 'w': 0 elements found, shape [2] of FP32 takes 2",
-        ),
+        (weight(|w| w.raw_data.clear()), "tensor 'w': 0 elements found, shape [2] of FP32 takes 2"),
         (
             weight(|w| w.dims = vec![i64::from(i32::MAX); 4]),
             "tensor 'w': 8 bytes found, shape [2147483647, 2147483647, 2147483647, 2147483647] of \
@@ -281,18 +245,9 @@ fn tensors_that_are_not_whole_are_refused() {
             weight(|w| w.dims = vec![-2]),
             "tensor 'w': shape [-2] found, 0 to 2147483647 per dimension allowed",
         ),
-        (
-            weight(|w| w.data_type = Onnx::String as i32),
-            "tensor 'w': strings found as raw data",
-        ),
-        (
-            weight(|w| w.data_type = Onnx::Bfloat16 as i32),
-            "'w' has elements of type BFLOAT16",
-        ),
-        (
-            weight(|w| w.data_type = 9999),
-            "'w' has unknown element type 9999",
-        ),
+        (weight(|w| w.data_type = Onnx::String as i32), "tensor 'w': strings found as raw data"),
+        (weight(|w| w.data_type = Onnx::Bfloat16 as i32), "'w' has elements of type BFLOAT16"),
+        (weight(|w| w.data_type = 9999), "'w' has unknown element type 9999"),
         (
             refused(|graph| graph.sparse_initializer.push(SparseTensorProto::default())),
             "'g' has sparse tensors, dense ones are supported",
@@ -325,10 +280,7 @@ fn graphs_that_cannot_be_are_refused() {
             refused(|graph| graph.output[0].name = "z".into()),
             "output 'z' of graph 'g' comes from no node, input or weight of that graph",
         ),
-        (
-            refused(|graph| graph.output.clear()),
-            "the model has no outputs",
-        ),
+        (refused(|graph| graph.output.clear()), "the model has no outputs"),
         (
             refused(|graph| graph.input.push(graph.input[0].clone())),
             "input 1 has the name 'x', allowed are names that differ",
@@ -349,10 +301,7 @@ fn graphs_that_cannot_be_are_refused() {
             refused(|graph| graph.node[0].input[0] = "nowhere".into()),
             "the ONNX graph cannot be read",
         ),
-        (
-            refused(|graph| graph.node[0].input[0] = "y".into()),
-            "the ONNX graph",
-        ),
+        (refused(|graph| graph.node[0].input[0] = "y".into()), "the ONNX graph"),
     ] {
         assert!(text.starts_with(starts), "{text}");
     }

@@ -32,10 +32,7 @@ pub(super) fn read(mut bytes: &[u8]) -> Result<TypedModel> {
 
 /// NNEF with the extensions that tract writes for operators that NNEF lacks.
 fn framework() -> Nnef {
-    tract_nnef::nnef()
-        .with_tract_resource()
-        .with_onnx()
-        .with_tract_transformers()
+    tract_nnef::nnef().with_tract_resource().with_onnx().with_tract_transformers()
 }
 
 /// What the archive declares.
@@ -45,9 +42,7 @@ pub(super) fn signature(model: &TypedModel) -> Result<Signature> {
     };
     let mut signature = Signature::new();
     for &outlet in model.input_outlets()? {
-        signature
-            .inputs
-            .push(spec(outlet, &model.node(outlet.node).name)?);
+        signature.inputs.push(spec(outlet, &model.node(outlet.node).name)?);
     }
     for &outlet in model.output_outlets()? {
         let name = &model.node(outlet.node).name;
@@ -68,7 +63,5 @@ pub(super) fn build(model: TypedModel, bound: &Bound) -> Result<TypedModel> {
     if values.is_empty() {
         return Ok(model);
     }
-    model
-        .set_symbols(&values)
-        .context(Error::invalid_model("the model does not take these shapes"))
+    model.set_symbols(&values).context(Error::invalid_model("the model does not take these shapes"))
 }

@@ -55,11 +55,9 @@ impl Plan {
     pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<Outputs> {
         let results = self.runnable.run(inputs)?;
         let named = self.declared.outputs.iter().zip(results);
-        named
-            .into_iter()
-            .try_fold(Outputs::new(), |outputs, (spec, tensor)| {
-                from_tract(outputs, &spec.name, tensor)
-            })
+        named.into_iter().try_fold(Outputs::new(), |outputs, (spec, tensor)| {
+            from_tract(outputs, &spec.name, tensor)
+        })
     }
 
     fn facts(&self) -> Result<(Vec<&TypedFact>, Vec<&TypedFact>)> {
@@ -68,10 +66,7 @@ impl Plan {
             let facts = outlets.iter().map(|&outlet| model.outlet_fact(outlet));
             facts.collect::<Result<Vec<_>>>()
         };
-        Ok((
-            facts(model.input_outlets()?)?,
-            facts(model.output_outlets()?)?,
-        ))
+        Ok((facts(model.input_outlets()?)?, facts(model.output_outlets()?)?))
     }
 }
 
@@ -87,9 +82,5 @@ pub(super) fn planned_spec(name: &str, fact: &TypedFact) -> Result<TensorSpec, E
         Ok(size) => Dim::Fixed(size.unsigned_abs()),
         Err(_) => Dim::Symbol(dim.to_string()),
     });
-    Ok(TensorSpec {
-        name: name.into(),
-        datatype,
-        dims: Some(dims.collect()),
-    })
+    Ok(TensorSpec { name: name.into(), datatype, dims: Some(dims.collect()) })
 }

@@ -34,10 +34,7 @@ pub(super) fn bind(signature: &Signature, shapes: &Shapes) -> Result<Option<Boun
             spec.check_shape(&shape, &mut symbols)?;
         }
     }
-    let symbols = symbols
-        .into_iter()
-        .map(|(name, size)| (name.to_owned(), size))
-        .collect();
+    let symbols = symbols.into_iter().map(|(name, size)| (name.to_owned(), size)).collect();
     let mut inputs = Vec::with_capacity(specs.len());
     for spec in specs {
         match shapes.get(&spec.name).or_else(|| concrete(spec, &symbols)) {
@@ -103,10 +100,7 @@ mod tests {
     fn every_dimension_is_bound_or_the_first_that_is_not_is_named() {
         for (shapes, says) in [
             (vec![], "needs shapes"),
-            (
-                vec![("ids", [1, 8].as_slice())],
-                r#"[[1, 8], [1, 8], [2]] {"batch": 1, "words": 8}"#,
-            ),
+            (vec![("ids", [1, 8].as_slice())], r#"[[1, 8], [1, 8], [2]] {"batch": 1, "words": 8}"#),
             (
                 vec![("scale", &[2])],
                 "input 'ids' has shape [batch, words]: a shape to plan for is needed",

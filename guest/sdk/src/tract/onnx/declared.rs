@@ -10,11 +10,7 @@ use tract_onnx::pb::{
 /// Inputs and outputs in the file's order, which is tract's as well.
 pub(super) fn signature(graph: &GraphProto) -> Result<Signature, Error> {
     // Files of before 2019 list their weights among the inputs.
-    let weights: BTreeSet<&str> = graph
-        .initializer
-        .iter()
-        .map(|weight| &*weight.name)
-        .collect();
+    let weights: BTreeSet<&str> = graph.initializer.iter().map(|weight| &*weight.name).collect();
     let inputs = graph.input.iter();
     let inputs = inputs.filter(|input| !weights.contains(&*input.name));
     // A dimension without a name gets one, as the model has to be planned for a number.
@@ -52,10 +48,7 @@ fn specs<'a>(
         specs.push(TensorSpec {
             name: name.clone(),
             datatype: element_type(name, tensor.elem_type)?,
-            dims: tensor
-                .shape
-                .as_ref()
-                .map(|shape| dims(name, shape, &unnamed)),
+            dims: tensor.shape.as_ref().map(|shape| dims(name, shape, &unnamed)),
         });
     }
     Ok(specs)

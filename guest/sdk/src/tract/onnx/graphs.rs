@@ -11,11 +11,7 @@ pub(super) fn each<'a>(
     visit: &mut impl FnMut(&'a GraphProto) -> Result<(), Error>,
 ) -> Result<(), Error> {
     visit(graph)?;
-    graph
-        .node
-        .iter()
-        .flat_map(bodies)
-        .try_for_each(|body| each(body, visit))
+    graph.node.iter().flat_map(bodies).try_for_each(|body| each(body, visit))
 }
 
 /// As [`each`], to change them.
@@ -40,10 +36,7 @@ pub(super) fn check(graph: &GraphProto) -> Result<(), Error> {
         let inputs = graph.input.iter().map(|input| &input.name);
         let weights = graph.initializer.iter().map(|weight| &weight.name);
         let sources: BTreeSet<&String> = outputs.chain(inputs).chain(weights).collect();
-        let lost = graph
-            .output
-            .iter()
-            .find(|output| !sources.contains(&output.name));
+        let lost = graph.output.iter().find(|output| !sources.contains(&output.name));
         lost.map_or(Ok(()), |output| {
             Err(Error::invalid_model(format!(
                 "output '{}' of graph '{}' comes from no node, input or weight of that graph",

@@ -28,9 +28,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, Error> {
     let proto = pb::ModelProto::decode(bytes)
         .map_err(|error| Error::invalid_model(format!("the file is no ONNX model: {error}")))?;
     if proto.graph.is_none() {
-        return Err(Error::invalid_model(
-            "the file is no ONNX model: it has no graph",
-        ));
+        return Err(Error::invalid_model("the file is no ONNX model: it has no graph"));
     }
     Ok(proto)
 }
@@ -69,8 +67,6 @@ impl Checked {
             let fact = InferenceFact::dt_shape(datum_type(spec.datatype), shape);
             model.set_input_fact(index, fact)?;
         }
-        model
-            .into_typed()
-            .context(Error::invalid_model("the ONNX graph does not fit together"))
+        model.into_typed().context(Error::invalid_model("the ONNX graph does not fit together"))
     }
 }

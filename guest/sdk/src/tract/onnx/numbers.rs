@@ -11,9 +11,7 @@ use tract_onnx::pb::{
 pub(super) fn put(graph: &mut GraphProto, symbols: &BTreeMap<String, u64>) {
     graphs::each_mut(graph, &mut |graph| {
         let infos = graph.input.iter_mut().chain(&mut graph.value_info);
-        infos
-            .chain(&mut graph.output)
-            .for_each(|info| put_in(info, symbols));
+        infos.chain(&mut graph.output).for_each(|info| put_in(info, symbols));
     });
 }
 
@@ -24,9 +22,7 @@ fn put_in(info: &mut ValueInfoProto, symbols: &BTreeMap<String, u64>) {
     };
     for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
         if let Some(Value::DimParam(symbol)) = &dim.value {
-            let size = symbols
-                .get(symbol)
-                .and_then(|&size| i64::try_from(size).ok());
+            let size = symbols.get(symbol).and_then(|&size| i64::try_from(size).ok());
             dim.value = size.map(Value::DimValue);
         }
     }

@@ -30,7 +30,5 @@ pub(super) fn check(graph: &GraphProto, framework: &Onnx) -> Result<(), Error> {
         format!("{domain}{dot}{name} ({count} {nodes})")
     });
     let named = named.collect::<Vec<_>>().join(", ");
-    Err(Error::unsupported(format!(
-        "operators that are not supported: {named}"
-    )))
+    Err(Error::unsupported(format!("operators that are not supported: {named}")))
 }

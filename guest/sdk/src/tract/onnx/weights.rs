@@ -27,10 +27,7 @@ pub(super) fn check(graph: &GraphProto) -> Result<(), Error> {
                 }
                 tensors(attribute).try_for_each(|tensor| {
                     if tensor.name.is_empty() {
-                        let named = TensorProto {
-                            name: name(),
-                            ..tensor.clone()
-                        };
+                        let named = TensorProto { name: name(), ..tensor.clone() };
                         return whole(&named);
                     }
                     whole(tensor)
@@ -46,9 +43,7 @@ fn tensors(attribute: &AttributeProto) -> impl Iterator<Item = &TensorProto> {
 }
 
 fn sparse(name: &str) -> Error {
-    Error::unsupported(format!(
-        "'{name}' has sparse tensors, dense ones are supported"
-    ))
+    Error::unsupported(format!("'{name}' has sparse tensors, dense ones are supported"))
 }
 
 fn whole(tensor: &TensorProto) -> Result<(), Error> {
@@ -88,9 +83,7 @@ fn whole(tensor: &TensorProto) -> Result<(), Error> {
     if needed == Some(found as u64) {
         return Ok(());
     }
-    let needed = needed.map_or("more than 64 bits can count".into(), |needed| {
-        needed.to_string()
-    });
+    let needed = needed.map_or("more than 64 bits can count".into(), |needed| needed.to_string());
     Err(Error::invalid_model(format!(
         "tensor '{name}': {found} {unit} found, shape {:?} of {datatype} takes {needed}",
         tensor.dims
@@ -103,10 +96,7 @@ pub(super) fn element_type(name: &str, code: i32) -> Result<DataType, Error> {
         .map_err(|_| Error::invalid_model(format!("'{name}' has unknown element type {code}")))?;
     let found = DatumType::try_from(onnx).ok().and_then(datatype);
     found.ok_or_else(|| {
-        Error::unsupported(format!(
-            "'{name}' has elements of type {}",
-            onnx.as_str_name()
-        ))
+        Error::unsupported(format!("'{name}' has elements of type {}", onnx.as_str_name()))
     })
 }
 
