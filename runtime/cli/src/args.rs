@@ -85,10 +85,6 @@ mod tests {
     #[test]
     fn worker_has_the_name_that_the_engine_is_given() {
         let command = Cli::command();
-        assert!(
-            command
-                .find_subcommand(crate::host::WORKER_COMMAND)
-                .is_some()
-        );
+        assert!(command.find_subcommand(crate::host::WORKER_COMMAND).is_some());
     }
 }

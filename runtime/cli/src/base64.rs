@@ -9,11 +9,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for index in 0..4 {
             let digit = bits >> (18 - 6 * index) & 63;
-            text.push(if index > chunk.len() {
-                '='
-            } else {
-                char::from(ALPHABET[digit as usize])
-            });
+            text.push(if index > chunk.len() { '=' } else { char::from(ALPHABET[digit as usize]) });
         }
     }
     text
@@ -25,9 +21,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
     for chunk in digits.as_bytes().chunks(4) {
-        let bits = chunk
-            .iter()
-            .try_fold(0, |bits, byte| Some(bits << 6 | digit(byte)? as u32))?;
+        let bits = chunk.iter().try_fold(0, |bits, byte| Some(bits << 6 | digit(byte)? as u32))?;
         let bits = bits << (6 * (4 - chunk.len()));
         let count = chunk.len().checked_sub(1).filter(|&count| count > 0)?;
         bytes.extend_from_slice(bits.to_be_bytes().get(1..1 + count)?);
@@ -56,9 +50,7 @@ mod tests {
         }
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decode(&encode(&all)), Some(all));
-        for bad in [
-            "Z", "Zg", "Zg=", "Zh==", "Zm8", "Zm9v=", "Zm9v====", "Z!==", "=", "Zg==Zg==",
-        ] {
+        for bad in ["Z", "Zg", "Zg=", "Zh==", "Zm8", "Zm9v=", "Zm9v====", "Z!==", "=", "Zg==Zg=="] {
             assert_eq!(decode(bad), None, "{bad}");
         }
     }

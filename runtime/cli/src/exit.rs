@@ -29,14 +29,8 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 6] = [
-        Self::Completed,
-        Self::Usage,
-        Self::BadInput,
-        Self::Guest,
-        Self::Limit,
-        Self::Host,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Completed, Self::Usage, Self::BadInput, Self::Guest, Self::Limit, Self::Host];
 
     fn meaning(self) -> &'static str {
         match self {
@@ -91,26 +85,17 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit,
-            error: error.into(),
-        }
+        Self { exit, error: error.into() }
     }
 
     /// An error in words.
     pub(crate) fn message(exit: Exit, message: impl fmt::Display) -> Self {
-        Self {
-            exit,
-            error: anyhow::anyhow!("{message}"),
-        }
+        Self { exit, error: anyhow::anyhow!("{message}") }
     }
 
     /// The same failure, with what it happened to in front.
     pub(crate) fn of(self, what: impl fmt::Display + Send + Sync + 'static) -> Self {
-        Self {
-            exit: self.exit,
-            error: self.error.context(what),
-        }
+        Self { exit: self.exit, error: self.error.context(what) }
     }
 
     /// Prints the error.
@@ -142,11 +127,7 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for std::result::Result<T, E> {
         self.map_err(|error| {
             let error = error.into();
             // Whatever it is that was read: its size is a limit.
-            let exit = if error.is::<TooLarge>() {
-                Exit::Limit
-            } else {
-                exit
-            };
+            let exit = if error.is::<TooLarge>() { Exit::Limit } else { exit };
             Failure { exit, error }
         })
     }
@@ -218,41 +199,16 @@ mod tests {
     fn every_verdict_has_its_code() {
         let detail = String::new;
         for (verdict, code) in [
-            (
-                Verdict::Completed {
-                    outputs: vec![],
-                    parameters: vec![],
-                },
-                0,
-            ),
-            (
-                Verdict::GuestError {
-                    status: fuelbox_abi::Status::Failed,
-                    detail: detail(),
-                },
-                4,
-            ),
-            (
-                Verdict::Trap {
-                    kind: TrapKind::Unreachable,
-                    detail: detail(),
-                },
-                4,
-            ),
+            (Verdict::Completed { outputs: vec![], parameters: vec![] }, 0),
+            (Verdict::GuestError { status: fuelbox_abi::Status::Failed, detail: detail() }, 4),
+            (Verdict::Trap { kind: TrapKind::Unreachable, detail: detail() }, 4),
             (Verdict::BadOutput { detail: detail() }, 4),
             (Verdict::OutOfFuel, 5),
             (Verdict::Cancelled, 5),
         ] {
             assert_eq!(Exit::of_verdict(&verdict) as u8, code, "{verdict:?}");
-            let outcome = Outcome {
-                verdict,
-                usage: Usage::default(),
-                log: String::new(),
-            };
-            assert_eq!(
-                Failure::from(ModelError::Load(Box::new(outcome))).exit as u8,
-                code
-            );
+            let outcome = Outcome { verdict, usage: Usage::default(), log: String::new() };
+            assert_eq!(Failure::from(ModelError::Load(Box::new(outcome))).exit as u8, code);
         }
     }
 
@@ -261,32 +217,13 @@ mod tests {
         let allowed = JobLimits::default().input_bytes;
         let memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         for (failure, code) in [
-            (
-                Failure::from(ModelError::InputTooLarge {
-                    found: allowed + 1,
-                    allowed,
-                }),
-                5,
-            ),
-            (
-                ModelError::MemoryLimit {
-                    found: 2,
-                    allowed: 1,
-                }
-                .into(),
-                5,
-            ),
+            (Failure::from(ModelError::InputTooLarge { found: allowed + 1, allowed }), 5),
+            (ModelError::MemoryLimit { found: 2, allowed: 1 }.into(), 5),
             (ModelError::Fault(HostFault::Growth).into(), 6),
             (HostFault::Memory(memory()).into(), 6),
             (EngineError::Module("no bytes".into()).into(), 3),
             (ArchiveError::TooLarge { state: "unpacked" }.into(), 5),
-            (
-                ArchiveError::Damaged {
-                    message: String::new(),
-                }
-                .into(),
-                3,
-            ),
+            (ArchiveError::Damaged { message: String::new() }.into(), 3),
             (ManifestError::NotCanonical.into(), 3),
         ] {
             assert_eq!(failure.exit as u8, code, "{failure:?}");
@@ -295,21 +232,10 @@ mod tests {
 
     #[test]
     fn size_is_a_limit_whatever_was_read() {
-        let error = || {
-            anyhow::Error::new(TooLarge {
-                what: "file",
-                found: 2,
-                allowed: 1,
-            })
-        };
-        for error in [
-            error(),
-            error().context("a.npz"),
-            error().context("array").context("a.npz"),
-        ] {
-            let failure = Err::<(), _>(error)
-                .or_exit(Exit::BadInput)
-                .expect_err("failure");
+        let error = || anyhow::Error::new(TooLarge { what: "file", found: 2, allowed: 1 });
+        for error in [error(), error().context("a.npz"), error().context("array").context("a.npz")]
+        {
+            let failure = Err::<(), _>(error).or_exit(Exit::BadInput).expect_err("failure");
             assert_eq!(failure.exit, Exit::Limit);
         }
     }

@@ -28,17 +28,11 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
         // One more than it says, so that reading to the end needs no second look for room.
         bytes.reserve_exact(usize::try_from(size)?.saturating_add(1));
         // Not the size that it had a moment ago: files grow, and those of /proc have none.
-        file.take(bytes_max + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("{name}"))?;
+        file.take(bytes_max + 1).read_to_end(&mut bytes).with_context(|| format!("{name}"))?;
     }
     let found = size.max(bytes.len() as u64);
     if found > bytes_max {
-        let error = TooLarge {
-            what: "file",
-            found,
-            allowed: bytes_max,
-        };
+        let error = TooLarge { what: "file", found, allowed: bytes_max };
         return Err(error).with_context(|| format!("{name}"));
     }
     Ok(bytes)
@@ -49,15 +43,9 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     let name = path.display();
     // First by name, as opening some devices has effects; then again, as names can be exchanged.
     // Without blocking, so that a FIFO in between cannot hang us.
-    regular(
-        path,
-        &fs::metadata(path).with_context(|| format!("{name}"))?,
-    )?;
+    regular(path, &fs::metadata(path).with_context(|| format!("{name}"))?)?;
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(no_wait)
-        .open(path);
+    let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path);
     let file = file.with_context(|| format!("{name}"))?;
     regular(path, &file.metadata().with_context(|| format!("{name}"))?)?;
     Ok(file)
@@ -65,11 +53,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 
 fn regular(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     let kind = metadata.file_type();
-    ensure!(
-        !kind.is_dir(),
-        "{}: this is a folder, allowed are regular files",
-        path.display()
-    );
+    ensure!(!kind.is_dir(), "{}: this is a folder, allowed are regular files", path.display());
     ensure!(
         kind.is_file(),
         "{}: this is a device or a pipe, allowed are regular files",
@@ -94,14 +78,8 @@ pub(crate) fn write(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) ->
         .map_err(|error| io::Error::from(error.kind()))
         .with_context(|| format!("{name}"))?;
     write(unfinished.as_file_mut())?;
-    unfinished
-        .as_file_mut()
-        .flush()
-        .with_context(|| format!("{name}"))?;
-    unfinished
-        .persist(&place)
-        .map_err(|error| error.error)
-        .with_context(|| format!("{name}"))?;
+    unfinished.as_file_mut().flush().with_context(|| format!("{name}"))?;
+    unfinished.persist(&place).map_err(|error| error.error).with_context(|| format!("{name}"))?;
     Ok(())
 }
 
@@ -129,21 +107,9 @@ mod tests {
         assert_eq!(read(&path, 5).expect("at the limit"), b"12345");
         for (path, bytes_max, expected) in [
             (path.as_path(), 4, "file of 5 bytes, allowed are 4"),
-            (
-                folder.path(),
-                9,
-                "this is a folder, allowed are regular files",
-            ),
-            (
-                Path::new("/dev/zero"),
-                9,
-                "this is a device or a pipe, allowed are regular files",
-            ),
-            (
-                &folder.path().join("none"),
-                9,
-                "No such file or directory (os error 2)",
-            ),
+            (folder.path(), 9, "this is a folder, allowed are regular files"),
+            (Path::new("/dev/zero"), 9, "this is a device or a pipe, allowed are regular files"),
+            (&folder.path().join("none"), 9, "No such file or directory (os error 2)"),
         ] {
             let error = format!("{:#}", read(path, bytes_max).expect_err("refused"));
             assert!(error.ends_with(expected), "{error}");

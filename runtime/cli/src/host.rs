@@ -24,18 +24,10 @@ pub(crate) fn cache(chosen: Option<PathBuf>) -> Result<Cache> {
 
 /// Opens an engine that compiles in workers.
 pub(crate) fn engine(cache: Cache) -> Result<Engine> {
-    let program = env::current_exe()
-        .context("the path of this program")
-        .or_exit(Exit::Host)?;
+    let program = env::current_exe().context("the path of this program").or_exit(Exit::Host)?;
     let arguments = vec![WORKER_COMMAND.into()];
     let compiler = Compiler::Worker { program, arguments };
-    Ok(Engine::new(
-        cache,
-        Options {
-            compiler,
-            ..Options::default()
-        },
-    )?)
+    Ok(Engine::new(cache, Options { compiler, ..Options::default() })?)
 }
 
 /// How long it took until a model was ready.
@@ -60,13 +52,7 @@ pub(crate) fn model(
     };
     let model = Model::open(engine, package, &load_limits(), compiling);
     let compiled = step.take().is_some();
-    (
-        model,
-        LoadTime {
-            wall: started.elapsed(),
-            compiled,
-        },
-    )
+    (model, LoadTime { wall: started.elapsed(), compiled })
 }
 
 /// Limits of every load. Not the job's: whether a model is in the cache must make no difference.
@@ -78,11 +64,7 @@ fn cache_path(
     chosen: Option<PathBuf>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf> {
-    let path = |name| {
-        variable(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     chosen
         .or_else(|| path("FUELBOX_CACHE"))
         // The XDG standard says that a relative path is not to be used.
@@ -102,32 +84,18 @@ mod tests {
     fn the_nearest_choice_of_a_cache_wins() {
         let check = |chosen: Option<&str>, set: &[(&str, &str)], expected: Option<&str>| {
             let variable = |name: &str| {
-                set.iter()
-                    .find(|(other, _)| *other == name)
-                    .map(|(_, value)| value.into())
+                set.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into())
             };
             let path = cache_path(chosen.map(PathBuf::from), variable).ok();
             assert_eq!(path, expected.map(PathBuf::from), "{chosen:?} {set:?}");
         };
-        let all = [
-            ("FUELBOX_CACHE", "/f"),
-            ("XDG_CACHE_HOME", "/x"),
-            ("HOME", "/h"),
-        ];
+        let all = [("FUELBOX_CACHE", "/f"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")];
         check(Some("c"), &all, Some("c"));
         check(None, &all, Some("/f"));
         check(None, &all[1..], Some("/x/fuelbox"));
         check(None, &all[2..], Some("/h/.cache/fuelbox"));
-        check(
-            None,
-            &[("XDG_CACHE_HOME", "x"), ("HOME", "/h")],
-            Some("/h/.cache/fuelbox"),
-        );
-        check(
-            None,
-            &[("FUELBOX_CACHE", ""), ("HOME", "/h")],
-            Some("/h/.cache/fuelbox"),
-        );
+        check(None, &[("XDG_CACHE_HOME", "x"), ("HOME", "/h")], Some("/h/.cache/fuelbox"));
+        check(None, &[("FUELBOX_CACHE", ""), ("HOME", "/h")], Some("/h/.cache/fuelbox"));
         check(None, &[], None);
     }
 }

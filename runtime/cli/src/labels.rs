@@ -18,11 +18,7 @@ impl Labels {
             "labels of {found} bytes, allowed are {LABELS_BYTES_MAX}"
         );
         let text = str::from_utf8(bytes).context("labels")?;
-        Ok(Self(
-            text.lines()
-                .map(|line| line.trim_end().to_owned())
-                .collect(),
-        ))
+        Ok(Self(text.lines().map(|line| line.trim_end().to_owned()).collect()))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -54,11 +54,7 @@ impl Step {
         if !quiet && bar.is_none() {
             let _ = write!(io::stderr(), "{text} ");
         }
-        Self {
-            started: Instant::now(),
-            bar,
-            quiet,
-        }
+        Self { started: Instant::now(), bar, quiet }
     }
 }
 

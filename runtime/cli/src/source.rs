@@ -51,9 +51,8 @@ impl Source {
             match error {
                 ArchiveError::Magic { .. } => {
                     let endings = MODELS.map(|(ending, _)| ending).join(", ");
-                    Failure::from(error).of(format!(
-                        "{name} (read as a package; models end in {endings})"
-                    ))
+                    Failure::from(error)
+                        .of(format!("{name} (read as a package; models end in {endings})"))
                 }
                 other => Failure::from(other).of(name),
             }
@@ -95,10 +94,7 @@ impl Source {
                 // The manifest was checked: the asset is there.
                 let asset = manifest.assets.iter().find(|asset| asset.name == *name);
                 let bytes = asset.map_or(&[][..], |asset| archive.part(&asset.part));
-                Labels::parse(bytes)
-                    .context("package")
-                    .or_exit(Exit::BadInput)
-                    .map(Some)
+                Labels::parse(bytes).context("package").or_exit(Exit::BadInput).map(Some)
             }
         }
     }
@@ -112,17 +108,11 @@ impl Bare {
         };
         let bytes = file::read(path, PART_BYTES_MAX).or_exit(Exit::BadInput)?;
         let labels = path.with_file_name(format!("{stem}.labels.txt"));
-        Ok(Some(Self {
-            model: Asset::new(asset, bytes),
-            labels,
-        }))
+        Ok(Some(Self { model: Asset::new(asset, bytes), labels }))
     }
 
     fn package(&self) -> Package {
-        Package {
-            module: stock_guest(),
-            assets: vec![self.model.clone()],
-        }
+        Package { module: stock_guest(), assets: vec![self.model.clone()] }
     }
 }
 

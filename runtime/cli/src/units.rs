@@ -4,13 +4,8 @@
 
 use std::time::Duration;
 
-const FUEL: &[(&str, u64)] = &[
-    ("", 1),
-    ("K", 1_000),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-];
+const FUEL: &[(&str, u64)] =
+    &[("", 1), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
 
 const BYTES: &[(&str, u64)] = &[
     ("", 1),
@@ -49,13 +44,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn amount(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let factor = units
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()));
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()));
     let Some((_, factor)) = factor else {
         let mut allowed = units.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         allowed.retain(|name| !name.is_empty());
@@ -72,11 +63,7 @@ fn amount(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
 /// `whole.fraction * factor`; none when it is no whole number or too large.
 fn scaled(whole: &str, fraction: &str, factor: u64) -> Option<u64> {
     let digits = |text: &str| {
-        if text.is_empty() {
-            Some(0)
-        } else {
-            text.parse::<u64>().ok()
-        }
+        if text.is_empty() { Some(0) } else { text.parse::<u64>().ok() }
     };
     let fraction = fraction.trim_end_matches('0');
     let divisor = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
@@ -140,10 +127,7 @@ mod tests {
                 Err("no whole number below 2^64: 18446744073709551616 times 1"),
             ),
             ("0.5", Err("no whole number below 2^64: 0.5 times 1")),
-            (
-                "99999999999T",
-                Err("no whole number below 2^64: 99999999999 times 1000000000000"),
-            ),
+            ("99999999999T", Err("no whole number below 2^64: 99999999999 times 1000000000000")),
             ("1.2.3", Err("no whole number below 2^64: 1.2.3 times 1")),
             ("", Err("a number was expected")),
             (".", Err("a number was expected")),
@@ -183,19 +167,12 @@ mod tests {
 
     #[test]
     fn amounts_are_shown_short() {
-        for (number, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
+        for (number, expected) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")]
+        {
             assert_eq!(grouped(number), expected);
         }
-        for (bytes, expected) in [
-            (7, "7 bytes"),
-            (1 << 10, "1.0 KiB"),
-            (20_132_659, "19.2 MiB"),
-        ] {
+        for (bytes, expected) in [(7, "7 bytes"), (1 << 10, "1.0 KiB"), (20_132_659, "19.2 MiB")] {
             assert_eq!(show_bytes(bytes), expected);
         }
         for (us, expected) in [(46, "46 us"), (31_200, "31.2 ms"), (12_300_000, "12.3 s")] {

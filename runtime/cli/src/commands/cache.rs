@@ -78,13 +78,7 @@ pub(crate) fn cache(args: CacheArgs, global: Global) -> Result<Exit> {
 fn table(entries: &[Entry]) -> String {
     let short = |digest: &str| digest.chars().take(16).collect::<String>();
     let line = |entry: &Entry| {
-        let Entry {
-            kind,
-            group,
-            key,
-            disk_bytes,
-            ..
-        } = entry;
+        let Entry { kind, group, key, disk_bytes, .. } = entry;
         format!(
             "{kind:5}  {:16}  {:16}  {:>10}\n",
             short(group),
@@ -113,10 +107,7 @@ mod tests {
         };
         let table = table(&[entry("code", 1 << 20), entry("image", 512)]);
         let lines: Vec<_> = table.lines().collect();
-        assert_eq!(
-            lines[1],
-            "code   aaaaaaaaaaaaaaaa  bbbbbbbbbbbbbbbb     1.0 MiB"
-        );
+        assert_eq!(lines[1], "code   aaaaaaaaaaaaaaaa  bbbbbbbbbbbbbbbb     1.0 MiB");
         assert_eq!(lines[3], "2 entries, 1.0 MiB");
     }
 }

@@ -87,10 +87,7 @@ pub(crate) fn doctor(args: DoctorArgs, global: Global) -> Result<Exit> {
 
 /// A line of a file of the kernel's; empty when it cannot be read.
 fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 /// `PAGEMAP_SCAN` came with Linux 6.7. Without it, all of a slot is given back after each job.
@@ -100,17 +97,12 @@ fn kernel() -> Check {
     let machine = system.machine().to_string_lossy().into_owned();
     let (state, text) = match kernel_version(&release) {
         Some(version) if version >= (6, 7) => (State::Ok, "has PAGEMAP_SCAN"),
-        Some(_) => (
-            State::Warn,
-            "no PAGEMAP_SCAN before 6.7: slots are reset by dropping all pages",
-        ),
+        Some(_) => {
+            (State::Warn, "no PAGEMAP_SCAN before 6.7: slots are reset by dropping all pages")
+        }
         None => (State::Warn, "version unknown"),
     };
-    Check {
-        name: "kernel",
-        state,
-        text: format!("Linux {release} {machine}: {text}"),
-    }
+    Check { name: "kernel", state, text: format!("Linux {release} {machine}: {text}") }
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {
@@ -128,11 +120,7 @@ fn overcommit(setting: &str) -> Check {
         ),
         _ => (State::Warn, "vm.overcommit_memory cannot be read".into()),
     };
-    Check {
-        name: "overcommit",
-        state,
-        text,
-    }
+    Check { name: "overcommit", state, text }
 }
 
 /// Addresses of one slot, with its guard.
@@ -144,20 +132,10 @@ fn address_space(limit: Option<u64>) -> Check {
         Some(bytes) => {
             let slots = bytes / SLOT_ADDRESS_BYTES;
             let state = if slots < 2 { State::Fail } else { State::Warn };
-            (
-                state,
-                format!(
-                    "limited to {}: room for {slots} jobs at once",
-                    show_bytes(bytes)
-                ),
-            )
+            (state, format!("limited to {}: room for {slots} jobs at once", show_bytes(bytes)))
         }
     };
-    Check {
-        name: "address space",
-        state,
-        text,
-    }
+    Check { name: "address space", state, text }
 }
 
 /// A job that wrote here and there has a mapping for each run of pages.
@@ -165,17 +143,12 @@ fn mappings(setting: &str) -> Check {
     const USUAL: u64 = 65_530;
     let (state, text) = match setting.parse::<u64>() {
         Ok(count) if count >= USUAL => (State::Ok, format!("vm.max_map_count = {count}")),
-        Ok(count) => (
-            State::Warn,
-            format!("vm.max_map_count = {count}, usual are {USUAL} or more"),
-        ),
+        Ok(count) => {
+            (State::Warn, format!("vm.max_map_count = {count}, usual are {USUAL} or more"))
+        }
         Err(_) => (State::Warn, "vm.max_map_count cannot be read".into()),
     };
-    Check {
-        name: "mappings",
-        state,
-        text,
-    }
+    Check { name: "mappings", state, text }
 }
 
 fn cpu() -> Check {
@@ -189,20 +162,12 @@ fn cpu() -> Check {
     ];
     #[cfg(not(target_arch = "x86_64"))]
     let features: [(&str, bool); 0] = [];
-    let found: Vec<_> = features
-        .iter()
-        .filter(|(_, has)| *has)
-        .map(|(name, _)| *name)
-        .collect();
+    let found: Vec<_> = features.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
     let cores = available_parallelism().map_or(1, |count| count.get());
     // Wasm's SIMD without it is slow on x86-64.
     let slow = features.iter().any(|(name, has)| *name == "sse4.1" && !has);
     let state = if slow { State::Warn } else { State::Ok };
-    Check {
-        name: "cpu",
-        state,
-        text: format!("{cores} cores, {}", found.join(" ")),
-    }
+    Check { name: "cpu", state, text: format!("{cores} cores, {}", found.join(" ")) }
 }
 
 /// The cache is opened as every command does, which checks that it is private.
@@ -218,47 +183,26 @@ fn cache(global: &Global) -> Check {
         ))
     });
     match found {
-        Ok(text) => Check {
-            name: "cache",
-            state: State::Ok,
-            text,
-        },
-        Err(failure) => Check {
-            name: "cache",
-            state: State::Fail,
-            text: failure.to_string(),
-        },
+        Ok(text) => Check { name: "cache", state: State::Ok, text },
+        Err(failure) => Check { name: "cache", state: State::Fail, text: failure.to_string() },
     }
 }
 
 /// Compiles a guest that does nothing, in a cache of its own.
 fn worker() -> Check {
     let started = Instant::now();
-    let compiled = tempfile::tempdir()
-        .map_err(|error| error.to_string())
-        .and_then(|folder| {
-            let text = |failure: crate::exit::Failure| failure.to_string();
-            let cache =
-                Cache::open(folder.path().join("cache")).map_err(|error| error.to_string())?;
-            let engine = host::engine(cache).map_err(text)?;
-            let module = GuestModule::new(TINY_GUEST.to_vec());
-            engine
-                .code(&module, || ())
-                .map(drop)
-                .map_err(|error| error.to_string())
-        });
+    let compiled = tempfile::tempdir().map_err(|error| error.to_string()).and_then(|folder| {
+        let text = |failure: crate::exit::Failure| failure.to_string();
+        let cache = Cache::open(folder.path().join("cache")).map_err(|error| error.to_string())?;
+        let engine = host::engine(cache).map_err(text)?;
+        let module = GuestModule::new(TINY_GUEST.to_vec());
+        engine.code(&module, || ()).map(drop).map_err(|error| error.to_string())
+    });
     let (state, text) = match compiled {
-        Ok(()) => (
-            State::Ok,
-            format!("compiled a guest in {}", show_duration(started.elapsed())),
-        ),
+        Ok(()) => (State::Ok, format!("compiled a guest in {}", show_duration(started.elapsed()))),
         Err(error) => (State::Fail, error),
     };
-    Check {
-        name: "compile worker",
-        state,
-        text,
-    }
+    Check { name: "compile worker", state, text }
 }
 
 /// The smallest guest that the engine accepts:

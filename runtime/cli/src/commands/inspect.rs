@@ -100,13 +100,7 @@ pub(crate) fn inspect(args: InspectArgs, global: Global) -> Result<Exit> {
             };
             let manifest = archive.manifest().clone();
             let digest = manifest.digest();
-            Facts {
-                file_bytes,
-                digest,
-                manifest: Some(manifest),
-                loaded: None,
-                golden_checks,
-            }
+            Facts { file_bytes, digest, manifest: Some(manifest), loaded: None, golden_checks }
         }
     };
     to_stdout(|out| {
@@ -117,16 +111,9 @@ pub(crate) fn inspect(args: InspectArgs, global: Global) -> Result<Exit> {
             Ok(out.write_all(table(&facts).as_bytes())?)
         }
     })?;
-    let differing = facts
-        .golden_checks
-        .iter()
-        .flatten()
-        .filter(|check| !check.same)
-        .count();
+    let differing = facts.golden_checks.iter().flatten().filter(|check| !check.same).count();
     if differing > 0 {
-        print_error(&format!(
-            "{differing} golden cases differ from what the package says"
-        ));
+        print_error(&format!("{differing} golden cases differ from what the package says"));
         return Ok(Exit::Guest);
     }
     Ok(Exit::Completed)
@@ -142,13 +129,7 @@ fn of_bare(bare: &Bare, model: &Model, file_bytes: u64) -> Facts {
         load_fuel: image.load_usage().fuel,
     };
     let digest = bare.model.digest;
-    Facts {
-        file_bytes,
-        digest,
-        manifest: None,
-        loaded: Some(loaded),
-        golden_checks: None,
-    }
+    Facts { file_bytes, digest, manifest: None, loaded: Some(loaded), golden_checks: None }
 }
 
 fn check_all(archive: &Archive, engine: &Engine, model: &Model) -> Result<Vec<GoldenCheck>> {
@@ -171,10 +152,7 @@ fn check(golden: &GoldenCase, input: &[u8], engine: &Engine, model: &Model) -> R
     let prepared = model.prepare(&tensors, &parameters, &limits, &host::load_limits())?;
     let outcome = prepared.run(&limits, golden.seed, &Cancel::default())?;
     let output_digest = output::digest(&outcome.verdict);
-    let Usage {
-        fuel,
-        memory_bytes_peak,
-    } = outcome.usage;
+    let Usage { fuel, memory_bytes_peak } = outcome.usage;
     let same = Exit::of_verdict(&outcome.verdict) == Exit::Completed
         && output_digest == golden.output_digest
         && fuel == golden.fuel
@@ -202,16 +180,7 @@ fn table(facts: &Facts) -> String {
 }
 
 fn package(text: &mut String, facts: &Facts, manifest: &Manifest) -> std::fmt::Result {
-    let Manifest {
-        name,
-        version,
-        licence,
-        authors,
-        abi,
-        guest,
-        limits,
-        ..
-    } = manifest;
+    let Manifest { name, version, licence, authors, abi, guest, limits, .. } = manifest;
     writeln!(text, "package  {name} {version}")?;
     writeln!(text, "digest   {}", facts.digest)?;
     writeln!(text, "size     {}", show_bytes(facts.file_bytes))?;
@@ -221,48 +190,20 @@ fn package(text: &mut String, facts: &Facts, manifest: &Manifest) -> std::fmt::R
     for author in authors {
         writeln!(text, "author   {}", escaped(author))?;
     }
-    writeln!(
-        text,
-        "guest    {}  {}  ABI {abi}",
-        guest.digest,
-        show_bytes(guest.size_bytes)
-    )?;
+    writeln!(text, "guest    {}  {}  ABI {abi}", guest.digest, show_bytes(guest.size_bytes))?;
     for asset in &manifest.assets {
-        let labels = if manifest.labels.as_ref() == Some(&asset.name) {
-            "  (labels)"
-        } else {
-            ""
-        };
+        let labels = if manifest.labels.as_ref() == Some(&asset.name) { "  (labels)" } else { "" };
         let (digest, size) = (asset.part.digest, show_bytes(asset.part.size_bytes));
         writeln!(text, "asset    {digest}  {size}  {}{labels}", asset.name)?;
     }
-    writeln!(
-        text,
-        "limits   {} fuel, {}",
-        grouped(limits.fuel),
-        show_bytes(limits.memory_bytes)
-    )?;
+    writeln!(text, "limits   {} fuel, {}", grouped(limits.fuel), show_bytes(limits.memory_bytes))?;
     signature(text, &manifest.signature)?;
     for golden in &manifest.golden {
-        let GoldenCase {
-            name,
-            fuel,
-            memory_bytes_peak,
-            output_digest,
-            engine_profile,
-            ..
-        } = golden;
+        let GoldenCase { name, fuel, memory_bytes_peak, output_digest, engine_profile, .. } =
+            golden;
         let memory = show_bytes(*memory_bytes_peak);
-        writeln!(
-            text,
-            "golden   {name}  {} fuel  {memory}  {output_digest}",
-            grouped(*fuel)
-        )?;
-        let checked = facts
-            .golden_checks
-            .iter()
-            .flatten()
-            .find(|check| check.name == *name);
+        writeln!(text, "golden   {name}  {} fuel  {memory}  {output_digest}", grouped(*fuel))?;
+        let checked = facts.golden_checks.iter().flatten().find(|check| check.name == *name);
         match checked {
             Some(check) if check.same => writeln!(text, "         same as when it was packed")?,
             Some(check) => {
@@ -274,10 +215,7 @@ fn package(text: &mut String, facts: &Facts, manifest: &Manifest) -> std::fmt::R
                     check.output_digest
                 )?;
                 if check.engine_profile != *engine_profile {
-                    writeln!(
-                        text,
-                        "         it was packed under engine profile {engine_profile}"
-                    )?;
+                    writeln!(text, "         it was packed under engine profile {engine_profile}")?;
                 }
             }
             None => {}
@@ -290,12 +228,7 @@ fn bare(text: &mut String, facts: &Facts, loaded: &Loaded) -> std::fmt::Result {
     writeln!(text, "model    {}", facts.digest)?;
     writeln!(text, "size     {}", show_bytes(facts.file_bytes))?;
     writeln!(text, "guest    {}  stock guest", loaded.guest)?;
-    writeln!(
-        text,
-        "image    {}  {}",
-        loaded.image,
-        show_bytes(loaded.image_bytes)
-    )?;
+    writeln!(text, "image    {}  {}", loaded.image, show_bytes(loaded.image_bytes))?;
     writeln!(text, "load     {} fuel", grouped(loaded.load_fuel))?;
     signature(text, &loaded.signature)
 }
@@ -304,12 +237,7 @@ fn signature(text: &mut String, signature: &Signature) -> std::fmt::Result {
     let mut list = |role: &str, tensors: &[TensorSignature]| {
         tensors.iter().try_for_each(|tensor| {
             let TensorSignature { name, datatype, .. } = tensor;
-            writeln!(
-                text,
-                "{role:7}  {}  {datatype} {}",
-                escaped(name),
-                tensor.shape_text()
-            )
+            writeln!(text, "{role:7}  {}  {datatype} {}", escaped(name), tensor.shape_text())
         })
     };
     list("input", &signature.inputs)?;

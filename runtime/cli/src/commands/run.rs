@@ -97,11 +97,7 @@ impl LimitArgs {
 
 fn parse_npz(text: &str) -> Result<PathBuf, String> {
     let is_npz = text.to_ascii_lowercase().ends_with(".npz");
-    if is_npz {
-        Ok(text.into())
-    } else {
-        Err("a name in .npz was expected".into())
-    }
+    if is_npz { Ok(text.into()) } else { Err("a name in .npz was expected".into()) }
 }
 
 /// Runs the command.
@@ -120,9 +116,7 @@ pub(crate) fn run(args: RunArgs, global: Global) -> Result<Exit> {
     let report = match model {
         Ok(model) => {
             let InputArgs { random, dim, .. } = &args.inputs;
-            let inputs = inputs
-                .bind(model.signature(), *random, dim)
-                .or_exit(Exit::BadInput)?;
+            let inputs = inputs.bind(model.signature(), *random, dim).or_exit(Exit::BadInput)?;
             job(&engine, &model, &inputs, &args, time, verbosity)?
         }
         Err(ModelError::Load(outcome)) => Report::of_failed_load(*outcome, time, engine.profile()),
@@ -158,11 +152,7 @@ fn tell(report: &Report, verbosity: Verbosity) {
         }
     }
     if failed {
-        print_error(&format!(
-            "{}: {}",
-            verdict.name(),
-            verdict.detail().unwrap_or_default()
-        ));
+        print_error(&format!("{}: {}", verdict.name(), verdict.detail().unwrap_or_default()));
     }
 }
 
@@ -177,12 +167,8 @@ fn job(
 ) -> Result<Report> {
     let limits = args.limits.limits();
     let started = Instant::now();
-    let prepared = model.prepare(
-        &inputs.tensors,
-        &inputs.parameters,
-        &limits,
-        &host::load_limits(),
-    );
+    let prepared =
+        model.prepare(&inputs.tensors, &inputs.parameters, &limits, &host::load_limits());
     load_time.wall += started.elapsed();
     let engine_profile = engine.profile();
     let prepared = match prepared {
@@ -218,19 +204,12 @@ fn timed(
     args: &RunArgs,
 ) -> Result<(Outcome, RunFacts), HostFault> {
     let started = Instant::now();
-    let cancel = match args
-        .limits
-        .deadline
-        .and_then(|time| started.checked_add(time))
-    {
+    let cancel = match args.limits.deadline.and_then(|time| started.checked_add(time)) {
         Some(deadline) => Cancel::at(deadline),
         None => Cancel::default(),
     };
     let outcome = prepared.run(limits, args.seed, &cancel)?;
-    let facts = RunFacts {
-        fuel: outcome.usage.fuel,
-        wall: started.elapsed(),
-    };
+    let facts = RunFacts { fuel: outcome.usage.fuel, wall: started.elapsed() };
     Ok((outcome, facts))
 }
 
@@ -265,20 +244,10 @@ mod tests {
     #[test]
     fn runs_that_differ_are_the_hosts_fault() {
         let outcome = |verdict, fuel| {
-            let usage = Usage {
-                fuel,
-                memory_bytes_peak: 1,
-            };
-            Outcome {
-                verdict,
-                usage,
-                log: String::new(),
-            }
+            let usage = Usage { fuel, memory_bytes_peak: 1 };
+            Outcome { verdict, usage, log: String::new() }
         };
-        let completed = || Verdict::Completed {
-            outputs: vec![],
-            parameters: vec![],
-        };
+        let completed = || Verdict::Completed { outputs: vec![], parameters: vec![] };
         assert!(same(&outcome(completed(), 7), &outcome(completed(), 7)).is_ok());
         assert!(same(&outcome(completed(), 7), &outcome(completed(), 8)).is_err());
         assert!(same(&outcome(completed(), 7), &outcome(Verdict::OutOfFuel, 7)).is_err());

@@ -105,10 +105,7 @@ pub(crate) fn parse_given(text: &str) -> Result<InputFile, String> {
     if path.is_empty() || name.as_deref() == Some("") {
         return Err("FILE or NAME=FILE was expected".into());
     }
-    Ok(InputFile {
-        name,
-        path: path.into(),
-    })
+    Ok(InputFile { name, path: path.into() })
 }
 
 impl InputArgs {
@@ -144,23 +141,12 @@ impl ReadInputs {
             None => Ok(()),
         };
         let mut push = |name: Option<String>, content: Content| {
-            self.given.push(Given {
-                path: path.clone(),
-                name,
-                content,
-            });
+            self.given.push(Given { path: path.clone(), name, content });
         };
-        let extension = path
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
             "npy" => {
-                push(
-                    name.clone(),
-                    Content::Array(npy::parse(&bytes).with_context(at)?),
-                );
+                push(name.clone(), Content::Array(npy::parse(&bytes).with_context(at)?));
             }
             "npz" => {
                 names_itself(".npz")?;
@@ -184,10 +170,7 @@ impl ReadInputs {
     }
 
     fn add_parameter(&mut self, parameter: OwnedParameter) -> Result<()> {
-        let twice = self
-            .parameters
-            .iter()
-            .any(|other| other.name == parameter.name);
+        let twice = self.parameters.iter().any(|other| other.name == parameter.name);
         ensure!(!twice, "parameter '{}': given twice", parameter.name);
         self.parameters.push(parameter);
         Ok(())
@@ -210,17 +193,11 @@ impl ReadInputs {
         }
         // The model's order, so that one request has one encoding however it was given.
         let place = |tensor: &Tensor| {
-            let place = signature
-                .inputs
-                .iter()
-                .position(|input| input.name == tensor.name);
+            let place = signature.inputs.iter().position(|input| input.name == tensor.name);
             place.unwrap_or(usize::MAX)
         };
         tensors.sort_by_key(place);
-        Ok(Inputs {
-            tensors,
-            parameters: self.parameters,
-        })
+        Ok(Inputs { tensors, parameters: self.parameters })
     }
 }
 
@@ -247,17 +224,8 @@ impl Given {
                 blob(&name, path, &bytes, input)?
             }
         };
-        let Array {
-            datatype,
-            shape,
-            bytes,
-        } = array;
-        Ok(Tensor {
-            name,
-            datatype,
-            shape,
-            bytes,
-        })
+        let Array { datatype, shape, bytes } = array;
+        Ok(Tensor { name, datatype, shape, bytes })
     }
 }
 
@@ -265,11 +233,7 @@ impl Given {
 fn blob(name: &str, path: &Path, bytes: &[u8], input: Option<&TensorSignature>) -> Result<Array> {
     let path = path.display();
     let dims = match input {
-        Some(TensorSignature {
-            datatype: DataType::Bytes,
-            shape,
-            ..
-        }) => shape.as_deref(),
+        Some(TensorSignature { datatype: DataType::Bytes, shape, .. }) => shape.as_deref(),
         Some(TensorSignature { datatype, .. }) => {
             bail!(
                 "input '{name}' from {path}: for datatype {datatype}, files are .npy, .npz or .json"
@@ -291,26 +255,15 @@ fn blob(name: &str, path: &Path, bytes: &[u8], input: Option<&TensorSignature>) 
     };
     let mut element = Vec::with_capacity(bytes.len() + 4);
     fuelbox_abi::push_string_element(&mut element, bytes).with_context(|| {
-        format!(
-            "input '{name}' from {path}: file of {} bytes, allowed are 2^32 - 1",
-            bytes.len()
-        )
+        format!("input '{name}' from {path}: file of {} bytes, allowed are 2^32 - 1", bytes.len())
     })?;
-    Ok(Array {
-        datatype: DataType::Bytes,
-        shape: shape_of(&shape)?,
-        bytes: element,
-    })
+    Ok(Array { datatype: DataType::Bytes, shape: shape_of(&shape)?, bytes: element })
 }
 
 /// These dimensions, if there are not too many.
 fn shape_of(dims: &[u64]) -> Result<Shape> {
     Shape::new(dims).with_context(|| {
-        format!(
-            "{} dimensions, allowed are {}",
-            dims.len(),
-            fuelbox_abi::RANK_MAX
-        )
+        format!("{} dimensions, allowed are {}", dims.len(), fuelbox_abi::RANK_MAX)
     })
 }
 
@@ -324,10 +277,7 @@ mod tests {
             datatype: *datatype,
             shape: Some(vec![OwnedDim::Symbol("batch".into())]),
         };
-        Signature {
-            inputs: inputs.iter().map(input).collect(),
-            outputs: vec![],
-        }
+        Signature { inputs: inputs.iter().map(input).collect(), outputs: vec![] }
     }
 
     fn check(inputs: &[(&str, DataType)], given: &[(Option<&str>, Content)]) -> String {
@@ -339,19 +289,11 @@ mod tests {
                 Content::Blob(bytes) => Content::Blob(bytes.clone()),
             },
         });
-        let read = ReadInputs {
-            given: given.collect(),
-            parameters: vec![],
-        };
+        let read = ReadInputs { given: given.collect(), parameters: vec![] };
         match read.bind(&signature(inputs), None, &[]) {
             Ok(inputs) => {
                 let show = |t: &Tensor| format!("{} {} {}", t.name, t.datatype, t.shape);
-                inputs
-                    .tensors
-                    .iter()
-                    .map(show)
-                    .collect::<Vec<_>>()
-                    .join("; ")
+                inputs.tensors.iter().map(show).collect::<Vec<_>>().join("; ")
             }
             Err(error) => format!("{error:#}"),
         }
@@ -362,24 +304,14 @@ mod tests {
         let blob = || Content::Blob(b"png".to_vec());
         let array = || {
             let shape = shape_of(&[1]).expect("rank");
-            Content::Array(Array {
-                datatype: DataType::Int8,
-                shape,
-                bytes: vec![1],
-            })
+            Content::Array(Array { datatype: DataType::Int8, shape, bytes: vec![1] })
         };
-        let (one, two) = (
-            [("a", DataType::Bytes)],
-            [("a", DataType::Bytes), ("b", DataType::Int8)],
-        );
+        let (one, two) =
+            ([("a", DataType::Bytes)], [("a", DataType::Bytes), ("b", DataType::Int8)]);
         for (inputs, given, expected) in [
             (&one[..], vec![(None, blob())], "a BYTES [1]"),
             (&one, vec![(Some("z"), blob())], "z BYTES [1]"),
-            (
-                &two,
-                vec![(Some("b"), array()), (Some("a"), blob())],
-                "a BYTES [1]; b INT8 [1]",
-            ),
+            (&two, vec![(Some("b"), array()), (Some("a"), blob())], "a BYTES [1]; b INT8 [1]"),
             (
                 &two,
                 vec![(None, array())],
@@ -398,10 +330,7 @@ mod tests {
     #[test]
     fn names_and_paths_are_told_apart() {
         let file = |name: Option<&str>, path: &str| {
-            Ok(InputFile {
-                name: name.map(str::to_owned),
-                path: path.into(),
-            })
+            Ok(InputFile { name: name.map(str::to_owned), path: path.into() })
         };
         let expected = Err("FILE or NAME=FILE was expected".to_owned());
         for (text, expected) in [

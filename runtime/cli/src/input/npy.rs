@@ -18,18 +18,12 @@ const ALLOWED: &str = "b1, i1 to i8, u1 to u8, f2, f4, f8, S and U";
 /// Parses a file.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Array> {
     let (header, data) = split(bytes)?;
-    let Header {
-        dtype,
-        fortran_order,
-        dims,
-    } = Header::parse(header).context("npy header")?;
+    let Header { dtype, fortran_order, dims } = Header::parse(header).context("npy header")?;
     let dtype = Dtype::parse(&dtype)?;
     let shape = shape_of(&dims)?;
     let overflows = || format!("shape {shape} of '{}' overflows 64 bits", dtype.text);
     let count = shape.element_count().with_context(overflows)?;
-    let needed = count
-        .checked_mul(dtype.item_bytes as u64)
-        .with_context(overflows)?;
+    let needed = count.checked_mul(dtype.item_bytes as u64).with_context(overflows)?;
     ensure!(
         data.len() as u64 == needed,
         "{} bytes of data found, shape {shape} of '{}' takes {needed}",
@@ -38,39 +32,30 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Array> {
     );
     let mut bytes = data.to_vec();
     if dtype.big_endian {
-        bytes
-            .chunks_exact_mut(dtype.unit_bytes)
-            .for_each(<[u8]>::reverse);
+        bytes.chunks_exact_mut(dtype.unit_bytes).for_each(<[u8]>::reverse);
     }
     if fortran_order && dims.len() > 1 {
         bytes = row_major(&bytes, &dims, dtype.item_bytes);
     }
     let bytes = match dtype.kind {
         Kind::Number(_) => bytes,
-        Kind::Bytes => strings(
-            bytes
-                .chunks_exact(dtype.item_bytes)
-                .map(|item| Ok(trimmed(item).to_vec())),
-        )?,
+        Kind::Bytes => {
+            strings(bytes.chunks_exact(dtype.item_bytes).map(|item| Ok(trimmed(item).to_vec())))?
+        }
         Kind::Text => strings(bytes.chunks_exact(dtype.item_bytes).map(text))?,
     };
     let datatype = match dtype.kind {
         Kind::Number(datatype) => datatype,
         Kind::Bytes | Kind::Text => DataType::Bytes,
     };
-    Ok(Array {
-        datatype,
-        shape,
-        bytes,
-    })
+    Ok(Array { datatype, shape, bytes })
 }
 
 /// Header text and data.
 fn split(bytes: &[u8]) -> Result<(&str, &[u8])> {
     let cut = "npy file is cut short";
-    let rest = bytes
-        .strip_prefix(MAGIC)
-        .context("not an npy file: it does not start with \\x93NUMPY")?;
+    let rest =
+        bytes.strip_prefix(MAGIC).context("not an npy file: it does not start with \\x93NUMPY")?;
     let (&[major, minor], rest) = rest.split_first_chunk::<2>().context(cut)?;
     let (length, rest) = match major {
         1 => {
@@ -150,10 +135,7 @@ impl<'a> Text<'a> {
     fn quoted(&mut self) -> Result<&'a str> {
         for quote in ["'", "\""] {
             if self.eat(quote) {
-                let (inside, rest) = self
-                    .rest
-                    .split_once(quote)
-                    .context("a text is not closed")?;
+                let (inside, rest) = self.rest.split_once(quote).context("a text is not closed")?;
                 self.rest = rest;
                 return Ok(inside);
             }
@@ -184,9 +166,7 @@ impl<'a> Text<'a> {
 
     fn integer(&mut self) -> Result<u64> {
         let text = self.rest.trim_start();
-        let end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, rest) = text.split_at(end);
         self.rest = rest.strip_prefix('L').unwrap_or(rest); // Python 2 wrote longs so
         digits
@@ -227,11 +207,7 @@ impl<'a> Dtype<'a> {
         };
         let (letter, size) = name.split_at_checked(1).with_context(refused)?;
         // An element takes a place, or a shape could promise more of them than there is memory.
-        let size = size
-            .parse::<usize>()
-            .ok()
-            .filter(|&size| size > 0)
-            .with_context(refused)?;
+        let size = size.parse::<usize>().ok().filter(|&size| size > 0).with_context(refused)?;
         let number = |datatype| (Kind::Number(datatype), size, size);
         let (kind, item_bytes, unit_bytes) = match (letter, size) {
             ("b", 1) => number(DataType::Bool),
@@ -251,13 +227,7 @@ impl<'a> Dtype<'a> {
             ("O", _) => bail!("dtype '|O' is pickled Python objects, allowed are {ALLOWED}"),
             _ => bail!(refused()),
         };
-        Ok(Self {
-            text,
-            kind,
-            item_bytes,
-            unit_bytes,
-            big_endian,
-        })
+        Ok(Self { text, kind, item_bytes, unit_bytes, big_endian })
     }
 }
 
@@ -276,11 +246,7 @@ fn row_major(bytes: &[u8], dims: &[u64], item_bytes: usize) -> Vec<u8> {
         .collect();
     let mut index = vec![0; dims.len()];
     while out.len() < bytes.len() {
-        let start: usize = index
-            .iter()
-            .zip(&strides)
-            .map(|(index, stride)| index * stride)
-            .sum();
+        let start: usize = index.iter().zip(&strides).map(|(index, stride)| index * stride).sum();
         out.extend_from_slice(&bytes[start..start + item_bytes]);
         for (index, dim) in index.iter_mut().zip(&dims).rev() {
             *index += 1;
@@ -295,18 +261,11 @@ fn row_major(bytes: &[u8], dims: &[u64], item_bytes: usize) -> Vec<u8> {
 
 /// Without the zeros at the end, as NumPy gives it.
 fn trimmed(item: &[u8]) -> &[u8] {
-    &item[..item
-        .iter()
-        .rposition(|&byte| byte != 0)
-        .map_or(0, |last| last + 1)]
+    &item[..item.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)]
 }
 
 fn text(item: &[u8]) -> Result<Vec<u8>> {
-    let code = |unit: &[u8]| {
-        unit.iter()
-            .rev()
-            .fold(0, |code, &byte| code << 8 | u32::from(byte))
-    };
+    let code = |unit: &[u8]| unit.iter().rev().fold(0, |code, &byte| code << 8 | u32::from(byte));
     let chars = item.chunks_exact(4).map(|unit| {
         let code = code(unit);
         char::from_u32(code).with_context(|| format!("character {code:#x} is not Unicode"))
@@ -344,11 +303,7 @@ mod tests {
 
     fn show(array: Result<Array>) -> String {
         match array {
-            Ok(Array {
-                datatype,
-                shape,
-                bytes,
-            }) => format!("{datatype} {shape} {bytes:?}"),
+            Ok(Array { datatype, shape, bytes }) => format!("{datatype} {shape} {bytes:?}"),
             Err(error) => format!("{error:#}"),
         }
     }
@@ -360,64 +315,18 @@ mod tests {
             ("|i1", "False", "()", &[5], "INT8 [] [5]"),
             ("<i2", "False", "(1,)", &[1, 2], "INT16 [1] [1, 2]"),
             (">i2", "False", "(1,)", &[1, 2], "INT16 [1] [2, 1]"),
-            (
-                ">f4",
-                "False",
-                "(1, 1)",
-                &[63, 128, 0, 0],
-                "FP32 [1, 1] [0, 0, 128, 63]",
-            ),
+            (">f4", "False", "(1, 1)", &[63, 128, 0, 0], "FP32 [1, 1] [0, 0, 128, 63]"),
             ("<f2", "False", "(1,)", &[0, 60], "FP16 [1] [0, 60]"),
             ("<u8", "False", "(0, 3)", &[], "UINT64 [0, 3] []"),
-            (
-                "|u1",
-                "True",
-                "(2, 3)",
-                &[1, 4, 2, 5, 3, 6],
-                "UINT8 [2, 3] [1, 2, 3, 4, 5, 6]",
-            ),
-            (
-                "|u1",
-                "True",
-                "(2, 1, 2)",
-                &[1, 3, 2, 4],
-                "UINT8 [2, 1, 2] [1, 2, 3, 4]",
-            ),
-            (
-                ">u2",
-                "True",
-                "(1, 2)",
-                &[0, 1, 0, 2],
-                "UINT16 [1, 2] [1, 0, 2, 0]",
-            ),
+            ("|u1", "True", "(2, 3)", &[1, 4, 2, 5, 3, 6], "UINT8 [2, 3] [1, 2, 3, 4, 5, 6]"),
+            ("|u1", "True", "(2, 1, 2)", &[1, 3, 2, 4], "UINT8 [2, 1, 2] [1, 2, 3, 4]"),
+            (">u2", "True", "(1, 2)", &[0, 1, 0, 2], "UINT16 [1, 2] [1, 0, 2, 0]"),
             ("|u1", "True", "(0, 2)", &[], "UINT8 [0, 2] []"),
-            (
-                "|S2",
-                "False",
-                "(2,)",
-                b"a\0bc",
-                "BYTES [2] [1, 0, 0, 0, 97, 2, 0, 0, 0, 98, 99]",
-            ),
-            (
-                "<U1",
-                "False",
-                "(1,)",
-                &[0xe4, 0, 0, 0],
-                "BYTES [1] [2, 0, 0, 0, 195, 164]",
-            ),
-            (
-                ">U1",
-                "False",
-                "(1,)",
-                &[0, 0, 0, 97],
-                "BYTES [1] [1, 0, 0, 0, 97]",
-            ),
+            ("|S2", "False", "(2,)", b"a\0bc", "BYTES [2] [1, 0, 0, 0, 97, 2, 0, 0, 0, 98, 99]"),
+            ("<U1", "False", "(1,)", &[0xe4, 0, 0, 0], "BYTES [1] [2, 0, 0, 0, 195, 164]"),
+            (">U1", "False", "(1,)", &[0, 0, 0, 97], "BYTES [1] [1, 0, 0, 0, 97]"),
         ] {
-            assert_eq!(
-                check(descr, fortran, shape, data),
-                expected,
-                "{descr} {shape}"
-            );
+            assert_eq!(check(descr, fortran, shape, data), expected, "{descr} {shape}");
         }
     }
 
@@ -425,18 +334,8 @@ mod tests {
     fn bad_files_are_named() {
         let dtypes = format!("allowed are {ALLOWED}");
         for (descr, shape, data, expected) in [
-            (
-                "<f4",
-                "(2,)",
-                &[0; 7][..],
-                "7 bytes of data found, shape [2] of '<f4' takes 8",
-            ),
-            (
-                "<f4",
-                "(2,)",
-                &[0; 9],
-                "9 bytes of data found, shape [2] of '<f4' takes 8",
-            ),
+            ("<f4", "(2,)", &[0; 7][..], "7 bytes of data found, shape [2] of '<f4' takes 8"),
+            ("<f4", "(2,)", &[0; 9], "9 bytes of data found, shape [2] of '<f4' takes 8"),
             (
                 "<f8",
                 "(2305843009213693952, 8)",
@@ -461,26 +360,11 @@ mod tests {
                 &[],
                 "npy header: dimension '', expected a number below 2^64: cannot parse integer from empty string",
             ),
-            (
-                "|u1",
-                "(1,1,1,1,1,1,1,1,1)",
-                &[0],
-                "9 dimensions, allowed are 8",
-            ),
+            ("|u1", "(1,1,1,1,1,1,1,1,1)", &[0], "9 dimensions, allowed are 8"),
             ("|O", "(1,)", &[], &format!("dtype '|O', {dtypes}")),
-            (
-                "|O8",
-                "(1,)",
-                &[],
-                &format!("dtype '|O' is pickled Python objects, {dtypes}"),
-            ),
+            ("|O8", "(1,)", &[], &format!("dtype '|O' is pickled Python objects, {dtypes}")),
             ("<c8", "(1,)", &[0; 8], &format!("dtype '<c8', {dtypes}")),
-            (
-                "|S0",
-                "(99999999999,)",
-                &[],
-                &format!("dtype '|S0', {dtypes}"),
-            ),
+            ("|S0", "(99999999999,)", &[], &format!("dtype '|S0', {dtypes}")),
             (
                 "<U18446744073709551615",
                 "(1,)",
@@ -488,25 +372,14 @@ mod tests {
                 &format!("dtype '<U18446744073709551615', {dtypes}"),
             ),
             ("", "(1,)", &[], &format!("dtype '', {dtypes}")),
-            (
-                "<U1",
-                "(1,)",
-                &[0, 0xd8, 0, 0],
-                "character 0xd800 is not Unicode",
-            ),
+            ("<U1", "(1,)", &[0, 0xd8, 0, 0], "character 0xd800 is not Unicode"),
         ] {
             assert_eq!(check(descr, "False", shape, data), expected);
         }
         for (bytes, expected) in [
-            (
-                b"PK".to_vec(),
-                "not an npy file: it does not start with \\x93NUMPY",
-            ),
+            (b"PK".to_vec(), "not an npy file: it does not start with \\x93NUMPY"),
             (MAGIC.to_vec(), "npy file is cut short"),
-            (
-                [MAGIC, &[9, 0]].concat(),
-                "npy version 9.0, allowed are 1.0 to 3.0",
-            ),
+            ([MAGIC, &[9, 0]].concat(), "npy version 9.0, allowed are 1.0 to 3.0"),
             ([MAGIC, &[1, 0, 9, 0]].concat(), "npy file is cut short"),
             (
                 [MAGIC, &[2, 0, 255, 255, 255, 255]].concat(),
@@ -538,18 +411,12 @@ mod tests {
     fn npyz_agrees() {
         let numbers = [1.5f32, -2.0, f32::NAN, 4.0, 0.0, 6.0];
         let mut bytes = Vec::new();
-        let options = npyz::WriteOptions::new()
-            .default_dtype()
-            .shape(&[2, 3])
-            .writer(&mut bytes);
+        let options = npyz::WriteOptions::new().default_dtype().shape(&[2, 3]).writer(&mut bytes);
         let mut writer = options.begin_nd().expect("writes");
         writer.extend(numbers).expect("writes");
         writer.finish().expect("writes");
         let array = parse(&bytes).expect("reads");
-        assert_eq!(
-            (array.datatype, &*array.shape),
-            (DataType::Fp32, &[2, 3][..])
-        );
+        assert_eq!((array.datatype, &*array.shape), (DataType::Fp32, &[2, 3][..]));
         assert_eq!(array.bytes, numbers.map(f32::to_le_bytes).concat());
     }
 }

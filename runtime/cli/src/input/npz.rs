@@ -12,35 +12,19 @@ use std::io::{Cursor, Read};
 pub(crate) fn parse(bytes: &[u8], bytes_max: u64) -> Result<Vec<(String, Array)>> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).context("npz archive")?;
     let (found, allowed) = (archive.len(), fuelbox_abi::ENTRIES_MAX);
-    ensure!(
-        found <= allowed,
-        "npz archive: {found} arrays, allowed are {allowed}"
-    );
-    ensure!(
-        !archive.metadata().has_duplicate_names(),
-        "npz archive: a name appears twice"
-    );
+    ensure!(found <= allowed, "npz archive: {found} arrays, allowed are {allowed}");
+    ensure!(!archive.metadata().has_duplicate_names(), "npz archive: a name appears twice");
     let mut left = bytes_max;
     let mut arrays = Vec::with_capacity(found);
     for index in 0..found {
-        let entry = archive
-            .by_index(index)
-            .with_context(|| format!("npz array {index}"))?;
-        let file_name = entry
-            .name()
-            .with_context(|| format!("npz array {index}"))?
-            .into_owned();
+        let entry = archive.by_index(index).with_context(|| format!("npz array {index}"))?;
+        let file_name = entry.name().with_context(|| format!("npz array {index}"))?.into_owned();
         let at = || format!("npz array '{}'", file_name.escape_debug());
-        let name = file_name
-            .strip_suffix(".npy")
-            .with_context(at)
-            .context("expected a name in .npy")?;
+        let name =
+            file_name.strip_suffix(".npy").with_context(at).context("expected a name in .npy")?;
         let mut data = Vec::new();
         // Not the size that the entry says: what comes out counts.
-        entry
-            .take(left + 1)
-            .read_to_end(&mut data)
-            .with_context(at)?;
+        entry.take(left + 1).read_to_end(&mut data).with_context(at)?;
         let found = data.len() as u64;
         left = left.checked_sub(found).ok_or(TooLarge {
             what: "npz archive with arrays",
@@ -75,10 +59,7 @@ mod tests {
         match parse(bytes, bytes_max) {
             Ok(arrays) => {
                 let show = |(name, array): &(String, Array)| {
-                    format!(
-                        "{name} {} {} {:?}",
-                        array.datatype, array.shape, array.bytes
-                    )
+                    format!("{name} {} {} {:?}", array.datatype, array.shape, array.bytes)
                 };
                 arrays.iter().map(show).collect::<Vec<_>>().join("; ")
             }
@@ -106,10 +87,7 @@ mod tests {
         let whole = archive(&[("a.npy", ONE)], stored);
         for (bytes, expected) in [
             (archive(&[("a.txt", b"x")], stored), "npz array 'a.txt'"),
-            (
-                archive(&[("a.npy", b"x")], stored),
-                "npz array 'a.npy': not an npy file",
-            ),
+            (archive(&[("a.npy", b"x")], stored), "npz array 'a.npy': not an npy file"),
             (
                 archive(&[("a.npy", &bomb)], CompressionMethod::Deflated),
                 "of 1001 bytes, allowed are 1000",

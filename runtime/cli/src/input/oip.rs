@@ -67,9 +67,7 @@ fn array(input: &Input<'_>) -> Result<Array> {
     let shape = shape_of(&input.shape)?;
     let mut bytes = Vec::new();
     let mut nesting = Nesting::default();
-    let mut tokens = Tokens {
-        rest: input.data.get(),
-    };
+    let mut tokens = Tokens { rest: input.data.get() };
     while let Some(token) = tokens.next()? {
         match token {
             Token::Open => nesting.open()?,
@@ -81,11 +79,7 @@ fn array(input: &Input<'_>) -> Result<Array> {
         }
     }
     nesting.check(shape)?;
-    Ok(Array {
-        datatype,
-        shape,
-        bytes,
-    })
+    Ok(Array { datatype, shape, bytes })
 }
 
 /// A piece of `data`.
@@ -136,10 +130,7 @@ impl<'a> Tokens<'a> {
     /// The value at the front.
     fn value<T: Deserialize<'a>>(&mut self) -> Result<T> {
         let mut values = serde_json::Deserializer::from_str(self.rest).into_iter();
-        let value = values
-            .next()
-            .context("a value is cut short")?
-            .context("data")?;
+        let value = values.next().context("a value is cut short")?.context("data")?;
         self.rest = &self.rest[values.byte_offset()..];
         Ok(value)
     }
@@ -165,10 +156,7 @@ struct Nesting {
 
 impl Nesting {
     fn open(&mut self) -> Result<()> {
-        ensure!(
-            self.open.len() < RANK_MAX,
-            "data: lists nested deeper than {RANK_MAX}"
-        );
+        ensure!(self.open.len() < RANK_MAX, "data: lists nested deeper than {RANK_MAX}");
         self.count();
         self.open.push(0);
         Ok(())
@@ -177,20 +165,14 @@ impl Nesting {
     fn close(&mut self) -> Result<()> {
         let found = self.open.pop().unwrap_or_default();
         let length = *self.lengths[self.open.len()].get_or_insert(found);
-        ensure!(
-            length == found,
-            "data: lists of {length} and of {found} side by side"
-        );
+        ensure!(length == found, "data: lists of {length} and of {found} side by side");
         Ok(())
     }
 
     /// Counts an element and gives its index.
     fn element(&mut self) -> Result<u64> {
         let depth = *self.depth.get_or_insert(self.open.len());
-        ensure!(
-            depth == self.open.len(),
-            "data: lists and elements side by side"
-        );
+        ensure!(depth == self.open.len(), "data: lists and elements side by side");
         self.count();
         self.elements += 1;
         Ok(self.elements - 1)
@@ -211,10 +193,7 @@ impl Nesting {
         }
         match shape.element_count() {
             Some(count) if lengths.len() <= 1 => {
-                bail!(
-                    "data: {} elements found, shape {shape} has {count}",
-                    self.elements
-                )
+                bail!("data: {} elements found, shape {shape} has {count}", self.elements)
             }
             Some(_) => bail!("data: shape {lengths:?} found, expected {shape} or a flat list"),
             None => bail!("shape {shape} overflows 64 bits"),
@@ -269,14 +248,10 @@ fn bits(datatype: DataType, text: &str) -> Option<u64> {
             let number = half::f16::from_f64(parse(text)?);
             u64::from(Some(number).filter(|n| named || n.is_finite())?.to_bits())
         }
-        DataType::Fp32 => u64::from(
-            parse::<f32>(text)
-                .filter(|n| named || n.is_finite())?
-                .to_bits(),
-        ),
-        DataType::Fp64 => parse::<f64>(text)
-            .filter(|n| named || n.is_finite())?
-            .to_bits(),
+        DataType::Fp32 => {
+            u64::from(parse::<f32>(text).filter(|n| named || n.is_finite())?.to_bits())
+        }
+        DataType::Fp64 => parse::<f64>(text).filter(|n| named || n.is_finite())?.to_bits(),
         DataType::Bytes => return None,
     })
 }
@@ -327,37 +302,17 @@ mod tests {
             ("INT8", "[1]", "[-128]", vec![128]),
             ("INT16", "[1]", "[-2]", vec![254, 255]),
             ("INT32", "[]", "-2", vec![254, 255, 255, 255]),
-            (
-                "INT64",
-                "[]",
-                "[9007199254740993]",
-                vec![1, 0, 0, 0, 0, 0, 32, 0],
-            ),
-            (
-                "FP16",
-                "[3]",
-                r#"[1, -0.5, "NaN"]"#,
-                vec![0, 60, 0, 184, 0, 126],
-            ),
+            ("INT64", "[]", "[9007199254740993]", vec![1, 0, 0, 0, 0, 0, 32, 0]),
+            ("FP16", "[3]", r#"[1, -0.5, "NaN"]"#, vec![0, 60, 0, 184, 0, 126]),
             (
                 "FP32",
                 "[2]",
                 r#"[0.1, "-Infinity"]"#,
                 [0.1f32, f32::NEG_INFINITY].map(f32::to_le_bytes).concat(),
             ),
-            (
-                "FP64",
-                "[2]",
-                "[0.1, 1e-400]",
-                [0.1f64, 0.0].map(f64::to_le_bytes).concat(),
-            ),
+            ("FP64", "[2]", "[0.1, 1e-400]", [0.1f64, 0.0].map(f64::to_le_bytes).concat()),
             // The nearest double lies half-way between two singles, and the text does not.
-            (
-                "FP32",
-                "[1]",
-                "[1.00000005960464477540]",
-                1.000_000_1f32.to_le_bytes().to_vec(),
-            ),
+            ("FP32", "[1]", "[1.00000005960464477540]", 1.000_000_1f32.to_le_bytes().to_vec()),
             (
                 "BYTES",
                 "[2]",
@@ -367,11 +322,7 @@ mod tests {
             ("FP32", "[0, 4]", "[]", vec![]),
             ("FP32", "[2, 0]", "[[], []]", vec![]),
         ] {
-            assert_eq!(
-                check(datatype, shape, data),
-                format!("{expected:?}"),
-                "{datatype} {data}"
-            );
+            assert_eq!(check(datatype, shape, data), format!("{expected:?}"), "{datatype} {data}");
         }
     }
 
@@ -402,12 +353,7 @@ mod tests {
                 r#"["1"]"#,
                 "input 'x': element 0: found \"1\", UINT8 allows whole numbers from 0 to 255",
             ),
-            (
-                "BOOL",
-                "[1]",
-                "[1]",
-                "input 'x': element 0: found 1, BOOL allows true and false",
-            ),
+            ("BOOL", "[1]", "[1]", "input 'x': element 0: found 1, BOOL allows true and false"),
             (
                 "FP16",
                 "[1]",
@@ -438,18 +384,8 @@ mod tests {
                 "[1]",
                 "input 'x': element 0: found 1, BYTES allows text and {\"base64\": \"...\"}",
             ),
-            (
-                "BYTES",
-                "[1]",
-                r#"[{"base64": "!"}]"#,
-                "input 'x': base64 is malformed",
-            ),
-            (
-                "INT8",
-                "[3]",
-                "[1, 2]",
-                "input 'x': data: 2 elements found, shape [3] has 3",
-            ),
+            ("BYTES", "[1]", r#"[{"base64": "!"}]"#, "input 'x': base64 is malformed"),
+            ("INT8", "[3]", "[1, 2]", "input 'x': data: 2 elements found, shape [3] has 3"),
             (
                 "INT8",
                 "[4]",
@@ -462,36 +398,21 @@ mod tests {
                 "[[1, 2], [3]]",
                 "input 'x': data: lists of 2 and of 1 side by side",
             ),
-            (
-                "INT8",
-                "[2]",
-                "[[1], 2]",
-                "input 'x': data: lists and elements side by side",
-            ),
+            ("INT8", "[2]", "[[1], 2]", "input 'x': data: lists and elements side by side"),
             (
                 "INT8",
                 "[2, 0]",
                 "[[], 2]",
                 "input 'x': data: shape [2, 0] found, expected [2, 0] or a flat list",
             ),
-            (
-                "INT8",
-                "[1]",
-                "[[[[[[[[[1]]]]]]]]]",
-                "input 'x': data: lists nested deeper than 8",
-            ),
+            ("INT8", "[1]", "[[[[[[[[[1]]]]]]]]]", "input 'x': data: lists nested deeper than 8"),
             (
                 "INT8",
                 "[9223372036854775808, 2]",
                 "[]",
                 "input 'x': shape [9223372036854775808, 2] overflows 64 bits",
             ),
-            (
-                "INT8",
-                "[1,1,1,1,1,1,1,1,1]",
-                "[1]",
-                "input 'x': 9 dimensions, allowed are 8",
-            ),
+            ("INT8", "[1,1,1,1,1,1,1,1,1]", "[1]", "input 'x': 9 dimensions, allowed are 8"),
         ] {
             assert_eq!(check(datatype, shape, data), expected);
         }
@@ -499,18 +420,12 @@ mod tests {
             ("", "request: EOF"),
             ("[]", "request: invalid"),
             ("{}", "request: missing field `inputs`"),
-            (
-                r#"{"inputs": [{"name": "x"}]}"#,
-                "request: missing field `shape`",
-            ),
+            (r#"{"inputs": [{"name": "x"}]}"#, "request: missing field `shape`"),
             (
                 r#"{"inputs": [{"name": "x", "shape": [-1]}]}"#,
                 "request: invalid value: integer `-1`",
             ),
-            (
-                r#"{"inputs": [], "parameters": {"a": []}}"#,
-                "parameter 'a': allowed are true",
-            ),
+            (r#"{"inputs": [], "parameters": {"a": []}}"#, "parameter 'a': allowed are true"),
         ] {
             let error = format!("{:#}", parse(body.as_bytes()).expect_err("refused"));
             assert!(error.starts_with(expected), "{error}");
@@ -523,14 +438,6 @@ mod tests {
         let request = parse(body.as_bytes()).expect("parses");
         let values: Vec<_> = request.parameters.into_iter().map(|p| p.value).collect();
         use fuelbox_engine::OwnedValue as V;
-        assert_eq!(
-            values,
-            [
-                V::Bool(true),
-                V::Float(0.5),
-                V::Int(-1),
-                V::String("x".into())
-            ]
-        );
+        assert_eq!(values, [V::Bool(true), V::Float(0.5), V::Int(-1), V::String("x".into())]);
     }
 }

@@ -9,14 +9,9 @@ pub(crate) fn parse(text: &str) -> Result<OwnedParameter, String> {
     if name.is_empty() {
         return Err("NAME=VALUE was expected".into());
     }
-    let value = serde_json::from_str(value)
-        .ok()
-        .and_then(|json| self::value(&json));
+    let value = serde_json::from_str(value).ok().and_then(|json| self::value(&json));
     let value = value.unwrap_or_else(|| OwnedValue::String(text[name.len() + 1..].into()));
-    Ok(OwnedParameter {
-        name: name.into(),
-        value,
-    })
+    Ok(OwnedParameter { name: name.into(), value })
 }
 
 /// The value that JSON has; none for lists, objects, `null` and integers over 63 bits.
@@ -52,11 +47,7 @@ mod tests {
             ("a", None),
             ("=1", None),
         ] {
-            assert_eq!(
-                parse(given).ok().map(|parameter| parameter.value),
-                expected,
-                "{given}"
-            );
+            assert_eq!(parse(given).ok().map(|parameter| parameter.value), expected, "{given}");
         }
     }
 }

@@ -21,13 +21,8 @@ pub(crate) struct Dim {
 pub(crate) fn parse_dim(text: &str) -> Result<Dim, String> {
     let split = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
     let (name, size) = split.ok_or("NAME=SIZE was expected")?;
-    let size = size
-        .parse()
-        .map_err(|_| format!("size '{size}', expected a number below 2^64"))?;
-    Ok(Dim {
-        name: name.into(),
-        size,
-    })
+    let size = size.parse().map_err(|_| format!("size '{size}', expected a number below 2^64"))?;
+    Ok(Dim { name: name.into(), size })
 }
 
 /// Adds a tensor for each input that has none.
@@ -41,18 +36,11 @@ pub(crate) fn fill(
     let mut sizes = known_sizes(tensors, signature);
     let names = |input: &TensorSignature, name: &str| {
         let named = |dim: &OwnedDim| matches!(dim, OwnedDim::Symbol(symbol) if symbol == name);
-        input
-            .shape
-            .as_ref()
-            .is_some_and(|dims| dims.iter().any(named))
+        input.shape.as_ref().is_some_and(|dims| dims.iter().any(named))
     };
     for dim in dims {
         let known = signature.inputs.iter().any(|input| names(input, &dim.name));
-        ensure!(
-            known,
-            "dimension '{}': no input of the model has it",
-            dim.name
-        );
+        ensure!(known, "dimension '{}': no input of the model has it", dim.name);
         sizes.insert(&dim.name, dim.size);
     }
     let mut numbers = SplitMix64(seed);
@@ -91,11 +79,7 @@ fn tensor(
     numbers: &mut SplitMix64,
     bytes_max: u64,
 ) -> Result<Tensor> {
-    let TensorSignature {
-        name,
-        datatype,
-        shape,
-    } = input;
+    let TensorSignature { name, datatype, shape } = input;
     let refused =
         |why: &str| format!("input '{name}': {why}, so it cannot be made up; give it with --input");
     let dims = shape
@@ -108,22 +92,13 @@ fn tensor(
     };
     let dims: Vec<u64> = dims.iter().map(size).collect();
     let shape = shape_of(&dims).with_context(|| format!("input '{name}'"))?;
-    let element_bytes = datatype
-        .size_bytes()
-        .with_context(|| refused("its datatype is BYTES"))?;
+    let element_bytes = datatype.size_bytes().with_context(|| refused("its datatype is BYTES"))?;
     let count = shape.element_count();
     let needed = count.and_then(|count| count.checked_mul(element_bytes));
     match (count, needed) {
         (Some(count), Some(needed)) if needed <= bytes_max => {
-            let bytes = (0..count)
-                .flat_map(|_| element(*datatype, numbers.next()))
-                .collect();
-            Ok(Tensor {
-                name: name.clone(),
-                datatype: *datatype,
-                shape,
-                bytes,
-            })
+            let bytes = (0..count).flat_map(|_| element(*datatype, numbers.next())).collect();
+            Ok(Tensor { name: name.clone(), datatype: *datatype, shape, bytes })
         }
         (_, Some(needed)) => {
             bail!(
@@ -169,22 +144,12 @@ mod tests {
     use super::*;
 
     fn input(name: &str, datatype: DataType, shape: Option<Vec<OwnedDim>>) -> TensorSignature {
-        TensorSignature {
-            name: name.into(),
-            datatype,
-            shape,
-        }
+        TensorSignature { name: name.into(), datatype, shape }
     }
 
     fn check(inputs: Vec<TensorSignature>, dims: &[&str], bytes_max: u64) -> String {
-        let signature = Signature {
-            inputs,
-            outputs: vec![],
-        };
-        let dims: Vec<_> = dims
-            .iter()
-            .map(|dim| parse_dim(dim).expect("dim"))
-            .collect();
+        let signature = Signature { inputs, outputs: vec![] };
+        let dims: Vec<_> = dims.iter().map(|dim| parse_dim(dim).expect("dim")).collect();
         let mut tensors = Vec::new();
         match fill(&mut tensors, &signature, 7, &dims, bytes_max) {
             Ok(()) => {
@@ -200,24 +165,15 @@ mod tests {
         // The first numbers from seed 1234567, as published with the reference implementation.
         let mut numbers = SplitMix64(1_234_567);
         let first = [numbers.next(), numbers.next()];
-        assert_eq!(
-            first,
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
-        );
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 
     #[test]
     fn floats_are_in_the_unit_interval() {
         let bytes = |datatype, random| element(datatype, random).collect::<Vec<_>>();
         assert_eq!(bytes(DataType::Fp32, 0), 0f32.to_le_bytes());
-        assert_eq!(
-            bytes(DataType::Fp32, u64::MAX),
-            (1.0 - f32::EPSILON / 2.0).to_le_bytes()
-        );
-        assert_eq!(
-            bytes(DataType::Fp64, u64::MAX),
-            (1.0 - f64::EPSILON / 2.0).to_le_bytes()
-        );
+        assert_eq!(bytes(DataType::Fp32, u64::MAX), (1.0 - f32::EPSILON / 2.0).to_le_bytes());
+        assert_eq!(bytes(DataType::Fp64, u64::MAX), (1.0 - f64::EPSILON / 2.0).to_le_bytes());
         assert_eq!(bytes(DataType::Fp16, u64::MAX), 0x3bffu16.to_le_bytes());
         assert_eq!(bytes(DataType::Int16, u64::MAX), [1, 0]);
         assert_eq!(bytes(DataType::Bool, u64::MAX >> 1), [0]);
@@ -235,24 +191,14 @@ mod tests {
         for (inputs, dims, bytes_max, expected) in [
             (two(), &[][..], 3, "a [1, 2] [0, 0]; b [1] [1]"),
             (two(), &["batch=2"], 9, "a [2, 2] [0, 0, 1, 1]; b [1] [0]"),
-            (
-                two(),
-                &[],
-                2,
-                "input 'b': shape [1] of BOOL takes 1 bytes, allowed are 0",
-            ),
+            (two(), &[], 2, "input 'b': shape [1] of BOOL takes 1 bytes, allowed are 0"),
             (
                 two(),
                 &["batch=18446744073709551615"],
                 9,
                 "input 'a': shape [18446744073709551615, 2] of INT8 overflows 64 bits",
             ),
-            (
-                two(),
-                &["width=2"],
-                9,
-                "dimension 'width': no input of the model has it",
-            ),
+            (two(), &["width=2"], 9, "dimension 'width': no input of the model has it"),
             (
                 vec![input("a", DataType::Bytes, Some(vec![]))],
                 &[],

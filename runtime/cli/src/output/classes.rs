@@ -32,21 +32,14 @@ pub(crate) fn rows<'a>(
         DataType::Int16 | DataType::Int32 | DataType::Int64 => false,
         DataType::Bool | DataType::Bytes => false,
     };
-    let count = tensor
-        .shape
-        .last()
-        .and_then(|&last| usize::try_from(last).ok())?;
+    let count = tensor.shape.last().and_then(|&last| usize::try_from(last).ok())?;
     if !scores || count == 0 || count != labels.len() {
         return None;
     }
     let mut values = elements(tensor).filter_map(|element| element.value());
     let rows = tensor.shape.element_count()? / count as u64;
     let rows = usize::try_from(rows).ok()?.min(rows_max);
-    Some(
-        (0..rows)
-            .map(|_| row(values.by_ref().take(count).collect(), labels))
-            .collect(),
-    )
+    Some((0..rows).map(|_| row(values.by_ref().take(count).collect(), labels)).collect())
 }
 
 fn row(values: Vec<f64>, labels: &Labels) -> Row<'_> {
@@ -56,22 +49,12 @@ fn row(values: Vec<f64>, labels: &Labels) -> Row<'_> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     // NaN is nobody's likeliest class.
     let key = |&class: &usize| {
-        if values[class].is_nan() {
-            f64::NEG_INFINITY
-        } else {
-            values[class]
-        }
+        if values[class].is_nan() { f64::NEG_INFINITY } else { values[class] }
     };
     order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
     order.truncate(TOP);
-    let classes = order
-        .into_iter()
-        .map(|class| (labels.name(class), values[class]))
-        .collect();
-    Row {
-        classes,
-        probabilities,
-    }
+    let classes = order.into_iter().map(|class| (labels.name(class), values[class])).collect();
+    Row { classes, probabilities }
 }
 
 #[cfg(test)]
@@ -80,24 +63,14 @@ mod tests {
 
     fn check(dims: &[u64], values: &[f32]) -> String {
         let labels = Labels::parse(b"a\nb\nc").expect("labels");
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let Some(rows) = rows(&tensor(DataType::Fp32, dims, &bytes), &labels, 2) else {
             return "none".into();
         };
         let show = |row: &Row<'_>| {
-            let classes: Vec<_> = row
-                .classes
-                .iter()
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            format!(
-                "{} {}",
-                if row.probabilities { "p" } else { "s" },
-                classes.join(" ")
-            )
+            let classes: Vec<_> =
+                row.classes.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            format!("{} {}", if row.probabilities { "p" } else { "s" }, classes.join(" "))
         };
         rows.iter().map(show).collect::<Vec<_>>().join("; ")
     }
@@ -109,11 +82,7 @@ mod tests {
             (&[1, 3], &[0.5, 0.5, 0.5], "s a 0.5 b 0.5 c 0.5"),
             (&[1, 3], &[-1.0, 2.0, 0.0], "s b 2 c 0 a -1"),
             (&[1, 3], &[f32::NAN, 1.0, 0.0], "s b 1 c 0 a NaN"),
-            (
-                &[3, 3],
-                &[1., 0., 0., 0., 1., 0., 0., 0., 1.],
-                "p a 1 b 0 c 0; p b 1 a 0 c 0",
-            ),
+            (&[3, 3], &[1., 0., 0., 0., 1., 0., 0., 0., 1.], "p a 1 b 0 c 0; p b 1 a 0 c 0"),
             (&[0, 3], &[], ""),
             (&[2], &[0.5, 0.5], "none"),
             (&[], &[1.0], "none"),
@@ -121,9 +90,6 @@ mod tests {
             assert_eq!(check(dims, values), expected, "{values:?}");
         }
         let labels = Labels::parse(b"a\nb\nc").expect("labels");
-        assert_eq!(
-            rows(&tensor(DataType::Int64, &[3], &[0; 24]), &labels, 2),
-            None
-        );
+        assert_eq!(rows(&tensor(DataType::Int64, &[3], &[0; 24]), &labels, 2), None);
     }
 }

@@ -30,17 +30,11 @@ const SHOWN_CHARS_MAX: usize = 200;
 pub(crate) fn elements(tensor: &Tensor) -> impl Iterator<Item = Element<'_>> {
     let datatype = tensor.datatype;
     let numbers = datatype.size_bytes().map(|size| {
-        tensor
-            .bytes
-            .chunks_exact(size as usize)
-            .map(move |bytes| number(datatype, bytes))
+        tensor.bytes.chunks_exact(size as usize).map(move |bytes| number(datatype, bytes))
     });
     let strings =
         (datatype == DataType::Bytes).then(|| tensor.view().strings().map(Element::Bytes));
-    numbers
-        .into_iter()
-        .flatten()
-        .chain(strings.into_iter().flatten())
+    numbers.into_iter().flatten().chain(strings.into_iter().flatten())
 }
 
 fn number(datatype: DataType, bytes: &[u8]) -> Element<'static> {
@@ -126,45 +120,23 @@ pub(super) mod tests {
 
     pub(in crate::output) fn tensor(datatype: DataType, dims: &[u64], bytes: &[u8]) -> Tensor {
         let shape = Shape::new(dims).expect("rank");
-        let tensor = Tensor {
-            name: "y".into(),
-            datatype,
-            shape,
-            bytes: bytes.into(),
-        };
+        let tensor = Tensor { name: "y".into(), datatype, shape, bytes: bytes.into() };
         tensor.view().check().expect("fits");
         tensor
     }
 
     #[test]
     fn json_reads_back_as_the_same_elements() {
-        let singles = [
-            0.1f32,
-            -0.0,
-            f32::MIN_POSITIVE / 2.0,
-            f32::MAX,
-            f32::INFINITY,
-            f32::NAN,
-        ];
+        let singles = [0.1f32, -0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::INFINITY, f32::NAN];
         for (tensor, expected) in [
             (tensor(DataType::Bool, &[2], &[0, 1]), "[false,true]"),
-            (
-                tensor(DataType::Uint64, &[1], &[255; 8]),
-                "[18446744073709551615]",
-            ),
+            (tensor(DataType::Uint64, &[1], &[255; 8]), "[18446744073709551615]"),
             (tensor(DataType::Int8, &[2], &[128, 1]), "[-128,1]"),
             (tensor(DataType::Int16, &[1], &[254, 255]), "[-2]"),
-            (
-                tensor(DataType::Int64, &[1], &i64::MIN.to_le_bytes()),
-                "[-9223372036854775808]",
-            ),
+            (tensor(DataType::Int64, &[1], &i64::MIN.to_le_bytes()), "[-9223372036854775808]"),
             (tensor(DataType::Fp16, &[1], &[0x66, 0x2e]), "[0.099975586]"),
             (
-                tensor(
-                    DataType::Fp32,
-                    &[6],
-                    &singles.map(f32::to_le_bytes).concat(),
-                ),
+                tensor(DataType::Fp32, &[6], &singles.map(f32::to_le_bytes).concat()),
                 "[0.1,-0.0,5.877472e-39,3.4028235e+38,\"Infinity\",\"NaN\"]",
             ),
             (
@@ -176,11 +148,7 @@ pub(super) mod tests {
                 "[0.1,\"-Infinity\"]",
             ),
             (
-                tensor(
-                    DataType::Bytes,
-                    &[2],
-                    &[2, 0, 0, 0, 195, 164, 1, 0, 0, 0, 255],
-                ),
+                tensor(DataType::Bytes, &[2], &[2, 0, 0, 0, 195, 164, 1, 0, 0, 0, 255]),
                 "[\"ä\",{\"base64\":\"/w==\"}]",
             ),
         ] {

@@ -80,18 +80,8 @@ impl Serialize for Parameters<'_> {
 /// Writes a report.
 pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
     fn output(tensor: &Tensor) -> Output<'_> {
-        let Tensor {
-            name,
-            datatype,
-            shape,
-            ..
-        } = tensor;
-        Output {
-            name,
-            datatype: datatype.name(),
-            shape,
-            data: Data(tensor),
-        }
+        let Tensor { name, datatype, shape, .. } = tensor;
+        Output { name, datatype: datatype.name(), shape, data: Data(tensor) }
     }
     let parameters: &[OwnedParameter] = match report.verdict() {
         Verdict::Completed { parameters, .. } => parameters,
@@ -102,12 +92,7 @@ pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
         | Verdict::Cancelled => &[],
     };
     let runs = report.runs.as_ref().map(|runs| {
-        runs.iter()
-            .map(|run| Run {
-                fuel: run.fuel,
-                wall_us: micros(run.wall),
-            })
-            .collect()
+        runs.iter().map(|run| Run { fuel: run.fuel, wall_us: micros(run.wall) }).collect()
     });
     let job = Job {
         verdict: report.verdict().name(),
@@ -115,15 +100,9 @@ pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
         outputs: report.outputs().iter().map(output).collect(),
         output_digest: digest(report.verdict()),
         parameters: Parameters(parameters),
-        fuel: LoadAndRun {
-            load: report.fuel_load,
-            run: report.fuel_run,
-        },
+        fuel: LoadAndRun { load: report.fuel_load, run: report.fuel_run },
         memory_bytes_peak: report.usage().memory_bytes_peak,
-        wall_us: LoadAndRun {
-            load: micros(report.load_time.wall),
-            run: micros(report.wall_run),
-        },
+        wall_us: LoadAndRun { load: micros(report.load_time.wall), run: micros(report.wall_run) },
         engine_profile: report.engine_profile,
         log: &report.outcome.log,
         runs,
@@ -146,22 +125,12 @@ mod tests {
     use fuelbox_engine::{DataType, Outcome, Usage};
 
     fn check(verdict: Verdict, runs: Option<Vec<RunFacts>>) -> String {
-        let usage = Usage {
-            fuel: 7,
-            memory_bytes_peak: 65536,
-        };
+        let usage = Usage { fuel: 7, memory_bytes_peak: 65536 };
         let report = Report {
-            outcome: Outcome {
-                verdict,
-                usage,
-                log: "hi\n".into(),
-            },
+            outcome: Outcome { verdict, usage, log: "hi\n".into() },
             fuel_load: 9,
             fuel_run: 7,
-            load_time: LoadTime {
-                wall: Duration::from_millis(2),
-                compiled: false,
-            },
+            load_time: LoadTime { wall: Duration::from_millis(2), compiled: false },
             wall_run: Duration::from_micros(3),
             runs,
             engine_profile: Digest::from_bytes([0; 32]),
@@ -169,29 +138,15 @@ mod tests {
         let mut out = Vec::new();
         write(&report, &mut out).expect("writes");
         let text = String::from_utf8(out).expect("text");
-        text.replace(&digest(&report.outcome.verdict).hex(), "D")
-            .replace(&"0".repeat(64), "P")
+        text.replace(&digest(&report.outcome.verdict).hex(), "D").replace(&"0".repeat(64), "P")
     }
 
     #[test]
     fn every_field_has_its_place() {
-        let outputs = vec![tensor(
-            DataType::Fp32,
-            &[1, 2],
-            &[0, 0, 128, 63, 0, 0, 0, 64],
-        )];
-        let facts = RunFacts {
-            fuel: 7,
-            wall: Duration::from_micros(3),
-        };
+        let outputs = vec![tensor(DataType::Fp32, &[1, 2], &[0, 0, 128, 63, 0, 0, 0, 64])];
+        let facts = RunFacts { fuel: 7, wall: Duration::from_micros(3) };
         assert_eq!(
-            check(
-                Verdict::Completed {
-                    outputs,
-                    parameters: vec![]
-                },
-                Some(vec![facts])
-            ),
+            check(Verdict::Completed { outputs, parameters: vec![] }, Some(vec![facts])),
             concat!(
                 r#"{"verdict":"completed","outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"#,
                 r#""data":[1.0,2.0]}],"output_digest":"sha256:D","fuel":{"load":9,"run":7},"#,
@@ -203,17 +158,8 @@ mod tests {
         let failed = check(Verdict::OutOfFuel, None);
         let start = r#"{"verdict":"out_of_fuel","detail":"all fuel was used","outputs":[],"#;
         assert!(failed.starts_with(start), "{failed}");
-        let parameter = OwnedParameter {
-            name: "b".into(),
-            value: OwnedValue::Bool(true),
-        };
-        let with = check(
-            Verdict::Completed {
-                outputs: vec![],
-                parameters: vec![parameter],
-            },
-            None,
-        );
+        let parameter = OwnedParameter { name: "b".into(), value: OwnedValue::Bool(true) };
+        let with = check(Verdict::Completed { outputs: vec![], parameters: vec![parameter] }, None);
         assert!(with.contains(r#""parameters":{"b":true},"fuel""#), "{with}");
     }
 }

@@ -41,15 +41,7 @@ impl Report {
     ) -> Self {
         let fuel_load = outcome.usage.fuel;
         let (fuel_run, wall_run, runs) = (0, Duration::ZERO, None);
-        Self {
-            outcome,
-            fuel_load,
-            fuel_run,
-            load_time,
-            wall_run,
-            runs,
-            engine_profile,
-        }
+        Self { outcome, fuel_load, fuel_run, load_time, wall_run, runs, engine_profile }
     }
 
     pub(crate) fn verdict(&self) -> &Verdict {

@@ -70,11 +70,7 @@ struct Item {
 impl Item {
     fn of(tensor: &Tensor) -> Result<Self> {
         let sized = |dtype: &str| {
-            Ok(Self {
-                dtype: dtype.into(),
-                string_bytes: None,
-                bytes: tensor.bytes.len() as u64,
-            })
+            Ok(Self { dtype: dtype.into(), string_bytes: None, bytes: tensor.bytes.len() as u64 })
         };
         match tensor.datatype {
             DataType::Bool => sized("|b1"),
@@ -108,11 +104,7 @@ impl Item {
             bytes <= allowed,
             "{bytes} bytes as fixed-length strings, allowed are {allowed}; use --json"
         );
-        Ok(Self {
-            dtype: format!("|S{size}"),
-            string_bytes: Some(size),
-            bytes,
-        })
+        Ok(Self { dtype: format!("|S{size}"), string_bytes: Some(size), bytes })
     }
 }
 
@@ -121,13 +113,7 @@ fn header(dtype: &str, dims: &[u64]) -> Vec<u8> {
     let dims = match dims {
         [] => "()".into(),
         [one] => format!("({one},)"),
-        more => format!(
-            "({})",
-            more.iter()
-                .map(u64::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        more => format!("({})", more.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
     };
     let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {dims}, }}");
     let padded = (10 + text.len() + 1).next_multiple_of(64) - 10 - 1;
@@ -145,10 +131,7 @@ mod tests {
     use std::io::{Cursor, Read};
 
     fn named(name: &str, datatype: DataType, dims: &[u64], bytes: &[u8]) -> Tensor {
-        Tensor {
-            name: name.into(),
-            ..tensor(datatype, dims, bytes)
-        }
+        Tensor { name: name.into(), ..tensor(datatype, dims, bytes) }
     }
 
     fn write_all(outputs: &[Tensor]) -> Result<Vec<u8>> {
@@ -159,9 +142,7 @@ mod tests {
 
     #[test]
     fn npyz_reads_what_was_written() {
-        let singles = [1.0f32, -2.5, f32::MAX, 0.1, 0.0, 7.0]
-            .map(f32::to_le_bytes)
-            .concat();
+        let singles = [1.0f32, -2.5, f32::MAX, 0.1, 0.0, 7.0].map(f32::to_le_bytes).concat();
         let outputs = [
             named("a", DataType::Fp32, &[2, 3], &singles),
             named("b/c:0", DataType::Int64, &[], &[1, 0, 0, 0, 0, 0, 0, 0]),
@@ -169,40 +150,20 @@ mod tests {
             named("e", DataType::Bytes, &[0], b""),
         ];
         let bytes = write_all(&outputs).expect("writes");
-        assert_eq!(
-            bytes,
-            write_all(&outputs).expect("writes"),
-            "the same bytes each time"
-        );
+        assert_eq!(bytes, write_all(&outputs).expect("writes"), "the same bytes each time");
         let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).expect("zip");
         let mut read = |name: &str| {
             let mut bytes = Vec::new();
-            archive
-                .by_name(name)
-                .expect("entry")
-                .read_to_end(&mut bytes)
-                .expect("reads");
+            archive.by_name(name).expect("entry").read_to_end(&mut bytes).expect("reads");
             bytes
         };
         let (a, b, s) = (read("a.npy"), read("b/c:0.npy"), read("s.npy"));
         let file = npyz::NpyFile::new(&a[..]).expect("npy");
         assert_eq!((file.shape(), a.len() % 64), (&[2, 3][..], 24));
-        assert_eq!(
-            file.into_vec::<f32>().expect("data"),
-            [1.0, -2.5, f32::MAX, 0.1, 0.0, 7.0]
-        );
-        assert_eq!(
-            npyz::NpyFile::new(&b[..])
-                .expect("npy")
-                .into_vec::<i64>()
-                .expect("data"),
-            [1]
-        );
+        assert_eq!(file.into_vec::<f32>().expect("data"), [1.0, -2.5, f32::MAX, 0.1, 0.0, 7.0]);
+        assert_eq!(npyz::NpyFile::new(&b[..]).expect("npy").into_vec::<i64>().expect("data"), [1]);
         let file = npyz::NpyFile::new(&s[..]).expect("npy");
-        assert_eq!(
-            file.into_vec::<Vec<u8>>().expect("data"),
-            [b"ab".to_vec(), b"c".to_vec()]
-        );
+        assert_eq!(file.into_vec::<Vec<u8>>().expect("data"), [b"ab".to_vec(), b"c".to_vec()]);
     }
 
     #[test]

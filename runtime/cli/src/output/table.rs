@@ -34,39 +34,20 @@ pub(crate) fn table(report: &Report, labels: Option<&Labels>) -> String {
 }
 
 fn heading(text: &mut String, tensor: &Tensor) -> std::fmt::Result {
-    let Tensor {
-        name,
-        datatype,
-        shape,
-        ..
-    } = tensor;
-    write!(
-        text,
-        "{}  {datatype} {shape}",
-        excerpt(name, NAME_CHARS_MAX)
-    )
+    let Tensor { name, datatype, shape, .. } = tensor;
+    write!(text, "{}  {datatype} {shape}", excerpt(name, NAME_CHARS_MAX))
 }
 
 fn classes(text: &mut String, tensor: &Tensor, rows: &[classes::Row<'_>]) -> std::fmt::Result {
     heading(text, tensor)?;
     writeln!(text)?;
     let shown = |name: &str| excerpt(name, NAME_CHARS_MAX);
-    let names = rows
-        .iter()
-        .flat_map(|row| &row.classes)
-        .map(|(name, _)| shown(name).chars().count());
+    let names =
+        rows.iter().flat_map(|row| &row.classes).map(|(name, _)| shown(name).chars().count());
     let width = names.max().unwrap_or(0).max("class".len());
     for (index, row) in rows.iter().enumerate() {
-        let kind = if row.probabilities {
-            "probability"
-        } else {
-            "score"
-        };
-        let what = if rows.len() > 1 {
-            format!("  row {index}")
-        } else {
-            String::new()
-        };
+        let kind = if row.probabilities { "probability" } else { "score" };
+        let what = if rows.len() > 1 { format!("  row {index}") } else { String::new() };
         writeln!(text, "  {:width$}  {kind:>11}{what}", "class")?;
         for (name, value) in &row.classes {
             writeln!(text, "  {:width$}  {value:>11.4}", shown(name))?;
@@ -84,15 +65,8 @@ fn classes(text: &mut String, tensor: &Tensor, rows: &[classes::Row<'_>]) -> std
 fn preview(text: &mut String, tensor: &Tensor) -> std::fmt::Result {
     heading(text, tensor)?;
     let count = tensor.shape.element_count().unwrap_or(0);
-    let separator = if tensor.datatype == DataType::Bytes {
-        ", "
-    } else {
-        "  "
-    };
-    let shown: Vec<_> = elements(tensor)
-        .take(ELEMENTS_SHOWN)
-        .map(|e| e.to_string())
-        .collect();
+    let separator = if tensor.datatype == DataType::Bytes { ", " } else { "  " };
+    let shown: Vec<_> = elements(tensor).take(ELEMENTS_SHOWN).map(|e| e.to_string()).collect();
     write!(text, "\n  {}", shown.join(separator))?;
     let hidden = count.saturating_sub(shown.len() as u64);
     if hidden > 0 {
@@ -114,20 +88,9 @@ fn facts(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     let (load, run) = (grouped(report.fuel_load), grouped(report.fuel_run));
     writeln!(text, "fuel         {load} to load, {run} to run")?;
-    writeln!(
-        text,
-        "memory peak  {}",
-        show_bytes(report.usage().memory_bytes_peak)
-    )?;
-    let (load, run) = (
-        show_duration(report.load_time.wall),
-        show_duration(report.wall_run),
-    );
-    let compiled = if report.load_time.compiled {
-        "compile and "
-    } else {
-        ""
-    };
+    writeln!(text, "memory peak  {}", show_bytes(report.usage().memory_bytes_peak))?;
+    let (load, run) = (show_duration(report.load_time.wall), show_duration(report.wall_run));
+    let compiled = if report.load_time.compiled { "compile and " } else { "" };
     writeln!(text, "wall time    {load} to {compiled}load, {run} to run")?;
     match report.runs.as_deref() {
         Some(runs) => repeats(text, runs),
@@ -159,26 +122,13 @@ mod tests {
     use std::time::Duration;
 
     fn check(verdict: Verdict, repeat: usize) -> String {
-        let usage = Usage {
-            fuel: 7,
-            memory_bytes_peak: 20_132_659,
-        };
-        let run = |n: usize| RunFacts {
-            fuel: 7,
-            wall: Duration::from_micros(n as u64 + 40),
-        };
+        let usage = Usage { fuel: 7, memory_bytes_peak: 20_132_659 };
+        let run = |n: usize| RunFacts { fuel: 7, wall: Duration::from_micros(n as u64 + 40) };
         let report = Report {
-            outcome: Outcome {
-                verdict,
-                usage,
-                log: String::new(),
-            },
+            outcome: Outcome { verdict, usage, log: String::new() },
             fuel_load: 1_234_567,
             fuel_run: 369_374,
-            load_time: LoadTime {
-                wall: Duration::from_micros(31_200),
-                compiled: false,
-            },
+            load_time: LoadTime { wall: Duration::from_micros(31_200), compiled: false },
             wall_run: Duration::from_micros(46),
             runs: (repeat > 1).then(|| (0..repeat).map(run).collect()),
             engine_profile: Digest::from_bytes([0; 32]),
@@ -192,12 +142,8 @@ mod tests {
 
     #[test]
     fn answer_comes_first() {
-        let singles = |values: &[f32]| {
-            values
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect::<Vec<_>>()
-        };
+        let singles =
+            |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
         let outputs = vec![
             tensor(DataType::Fp32, &[1, 2], &singles(&[0.25, 0.75])),
             tensor(DataType::Fp32, &[2, 5], &singles(&[0.5; 10])),
@@ -209,23 +155,14 @@ mod tests {
             y  BYTES [1]\n  \"a\\u{1b}b\"\n\
             y  INT64 [0]\n  \n\n\
             verdict      completed\n";
-        let completed = Verdict::Completed {
-            outputs,
-            parameters: vec![],
-        };
+        let completed = Verdict::Completed { outputs, parameters: vec![] };
         let runs = "runs         3, each in a fresh sandbox: median 41 us, 40 us to 42 us\n";
         assert_eq!(check(completed, 3), format!("{answer}{FACTS}{runs}"));
     }
 
     #[test]
     fn failures_have_facts_too() {
-        let trap = Verdict::Trap {
-            kind: TrapKind::BadCall,
-            detail: "x".into(),
-        };
-        assert_eq!(
-            check(trap, 1),
-            format!("verdict      trap (bad_call)\n{FACTS}")
-        );
+        let trap = Verdict::Trap { kind: TrapKind::BadCall, detail: "x".into() };
+        assert_eq!(check(trap, 1), format!("verdict      trap (bad_call)\n{FACTS}"));
     }
 }

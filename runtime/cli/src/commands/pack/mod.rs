@@ -40,7 +40,9 @@ pub(crate) struct PackArgs {
     #[arg(required_unless_present = "guest", conflicts_with_all = ["guest", "asset"])]
     model: Option<PathBuf>,
 
-    /// Guest module to pack instead (WebAssembly).
+    /// Guest to pack instead: a WebAssembly module, or the name of one that comes with fuelbox.
+    ///
+    /// A file with such a name is given as `./NAME`.
     #[arg(long, value_name = "FILE.wasm")]
     guest: Option<PathBuf>,
 

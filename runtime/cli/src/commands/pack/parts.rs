@@ -42,10 +42,7 @@ impl Parts {
             assets.push(Asset::new(LABELS_ASSET, bytes));
         }
         let name = args.name.clone().unwrap_or_else(|| sanitised(&stem));
-        let signature = Signature {
-            inputs: vec![],
-            outputs: vec![],
-        };
+        let signature = Signature { inputs: vec![], outputs: vec![] };
         let mut manifest =
             Manifest::new(name, args.version.clone(), PartRef::of(&guest), signature);
         manifest.licence.clone_from(&args.licence);
@@ -56,21 +53,14 @@ impl Parts {
             |asset: &Asset| json!({ "name": asset.name, "part": PartRef::of(&asset.bytes) });
         let entries = assets.iter().map(entry).collect();
         manifest.assets = serde_json::from_value(entries).or_exit(Exit::Host)?;
-        Ok(Self {
-            manifest,
-            guest: guest.into(),
-            assets,
-        })
+        Ok(Self { manifest, guest: guest.into(), assets })
     }
 
     /// What the engine loads.
     pub(super) fn package(&self) -> Package {
         let guest = self.guest.clone();
         let module = GuestModule::lazy(self.manifest.guest.digest, move || Ok(guest.to_vec()));
-        Package {
-            module,
-            assets: self.assets.clone(),
-        }
+        Package { module, assets: self.assets.clone() }
     }
 }
 
@@ -89,7 +79,10 @@ fn of_model(path: &Path) -> Result<Found> {
 }
 
 fn of_guest(path: &Path, assets: &[InputFile]) -> anyhow::Result<Found> {
-    let guest = file::read(path, MODULE_BYTES_MAX)?;
+    let guest = match path.to_str().and_then(fuelbox_prebuilt::by_name) {
+        Some(prebuilt) => prebuilt.bytes()?,
+        None => file::read(path, MODULE_BYTES_MAX)?,
+    };
     let mut found = Vec::with_capacity(assets.len());
     for InputFile { name, path } in assets {
         let name = match name {
@@ -98,34 +91,20 @@ fn of_guest(path: &Path, assets: &[InputFile]) -> anyhow::Result<Found> {
         };
         found.push(Asset::new(name, file::read(path, PART_BYTES_MAX)?));
     }
-    let stem = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok((stem, guest, found))
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A name that a manifest can have, as much like this one as possible.
 pub(super) fn sanitised(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
-    let clean: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .collect();
+    let clean: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     let clean: String = clean.trim_start_matches('.').chars().take(100).collect();
-    if clean.is_empty() {
-        "unnamed".into()
-    } else {
-        clean
-    }
+    if clean.is_empty() { "unnamed".into() } else { clean }
 }
 
 #[cfg(test)]

@@ -36,15 +36,10 @@ pub(super) fn read(golden: &[InputFile]) -> anyhow::Result<Vec<Case>> {
         let stem = sanitised(&input.path.file_stem().unwrap_or_default().to_string_lossy());
         // Two files of one name in two folders: a, a-2.
         let numbered = (2..).map(|number| format!("{stem}-{number}"));
-        let name = std::iter::once(stem.clone())
-            .chain(numbered)
-            .find(|name| !names.contains(name));
+        let name = std::iter::once(stem.clone()).chain(numbered).find(|name| !names.contains(name));
         let name = name.unwrap_or(stem); // the names never end
         names.insert(name.clone());
-        cases.push(Case {
-            name,
-            inputs: ReadInputs::of(input)?,
-        });
+        cases.push(Case { name, inputs: ReadInputs::of(input)? });
     }
     Ok(cases)
 }
@@ -74,9 +69,7 @@ pub(super) fn run(
     }
     for Case { name, inputs } in cases {
         let at = format!("golden case '{name}'");
-        let inputs = inputs
-            .bind(model.signature(), None, &[])
-            .or_exit(Exit::BadInput);
+        let inputs = inputs.bind(model.signature(), None, &[]).or_exit(Exit::BadInput);
         let inputs = inputs.map_err(|failure| failure.of(at.clone()))?;
         let (output_digest, usage) = job(model, &inputs).map_err(|failure| failure.of(at))?;
         most.fuel = most.fuel.max(usage.fuel);
@@ -101,18 +94,12 @@ pub(super) fn run(
 /// Runs a job twice; what it gave and used.
 fn job(model: &Model, inputs: &Inputs) -> Result<(fuelbox_engine::Digest, Usage)> {
     let limits = JobLimits::default();
-    let Inputs {
-        tensors,
-        parameters,
-    } = inputs;
+    let Inputs { tensors, parameters } = inputs;
     let prepared = model.prepare(tensors, parameters, &limits, &host::load_limits())?;
     let first = prepared.run(&limits, SEED, &Cancel::default())?;
     let exit = Exit::of_verdict(&first.verdict);
     if exit != Exit::Completed {
-        let (name, detail) = (
-            first.verdict.name(),
-            first.verdict.detail().unwrap_or_default(),
-        );
+        let (name, detail) = (first.verdict.name(), first.verdict.detail().unwrap_or_default());
         return Err(Failure::message(exit, format_args!("{name}: {detail}")));
     }
     same(&first, &prepared.run(&limits, SEED, &Cancel::default())?)?;
@@ -123,11 +110,8 @@ fn job(model: &Model, inputs: &Inputs) -> Result<(fuelbox_engine::Digest, Usage)
 fn encode(inputs: &Inputs) -> Result<Vec<u8>> {
     let tensors: Vec<_> = inputs.tensors.iter().map(Tensor::view).collect();
     let parameters: Vec<_> = inputs.parameters.iter().map(OwnedParameter::view).collect();
-    let envelope = Envelope {
-        tensors: &tensors,
-        parameters: &parameters,
-        ..Envelope::new(Kind::Run)
-    };
+    let envelope =
+        Envelope { tensors: &tensors, parameters: &parameters, ..Envelope::new(Kind::Run) };
     Ok(envelope.encode().or_exit(Exit::BadInput)?.to_vec())
 }
 
@@ -135,24 +119,12 @@ fn encode(inputs: &Inputs) -> Result<Vec<u8>> {
 /// the host's defaults when nothing was.
 fn limits(most: Option<Usage>) -> LimitsAsked {
     let default = JobLimits::default();
-    let Some(Usage {
-        fuel,
-        memory_bytes_peak,
-    }) = most
-    else {
-        return LimitsAsked {
-            fuel: default.fuel,
-            memory_bytes: default.memory_bytes,
-        };
+    let Some(Usage { fuel, memory_bytes_peak }) = most else {
+        return LimitsAsked { fuel: default.fuel, memory_bytes: default.memory_bytes };
     };
     let roomy = memory_bytes_peak.saturating_add(memory_bytes_peak / 4);
-    let pages = roomy
-        .div_ceil(constants::WASM_PAGE_BYTES)
-        .min(constants::MEMORY_PAGES_MAX);
-    LimitsAsked {
-        fuel: fuel.saturating_mul(2),
-        memory_bytes: pages * constants::WASM_PAGE_BYTES,
-    }
+    let pages = roomy.div_ceil(constants::WASM_PAGE_BYTES).min(constants::MEMORY_PAGES_MAX);
+    LimitsAsked { fuel: fuel.saturating_mul(2), memory_bytes: pages * constants::WASM_PAGE_BYTES }
 }
 
 #[cfg(test)]
@@ -163,21 +135,12 @@ mod tests {
     fn limits_leave_room() {
         let default = JobLimits::default();
         let page = constants::WASM_PAGE_BYTES;
-        let usage = |fuel, memory_bytes_peak| {
-            Some(Usage {
-                fuel,
-                memory_bytes_peak,
-            })
-        };
+        let usage = |fuel, memory_bytes_peak| Some(Usage { fuel, memory_bytes_peak });
         for (most, fuel, memory_bytes) in [
             (None, default.fuel, default.memory_bytes),
             (usage(10, 4 * page), 20, 5 * page),
             (usage(10, 5 * page), 20, 7 * page),
-            (
-                usage(u64::MAX, default.memory_bytes),
-                u64::MAX,
-                default.memory_bytes,
-            ),
+            (usage(u64::MAX, default.memory_bytes), u64::MAX, default.memory_bytes),
         ] {
             assert_eq!(limits(most), LimitsAsked { fuel, memory_bytes });
         }
@@ -186,17 +149,12 @@ mod tests {
     #[test]
     fn cases_of_one_name_are_numbered() {
         let folder = tempfile::tempdir().expect("folder");
-        let files: Vec<_> = ["a.bin", "a.dat", "a.png"]
-            .map(|name| folder.path().join(name))
-            .into();
+        let files: Vec<_> = ["a.bin", "a.dat", "a.png"].map(|name| folder.path().join(name)).into();
         let inputs: Vec<_> = files
             .iter()
             .map(|path| {
                 std::fs::write(path, b"x").expect("file");
-                InputFile {
-                    name: None,
-                    path: path.clone(),
-                }
+                InputFile { name: None, path: path.clone() }
             })
             .collect();
         let cases = read(&inputs).expect("reads");
