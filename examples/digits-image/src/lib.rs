@@ -25,11 +25,7 @@ impl Model for DigitsImage {
         let labels =
             std::str::from_utf8(load.asset("digits.labels.txt")?).context("digits.labels.txt")?;
         let labels: Vec<String> = labels.lines().map(String::from).collect();
-        ensure!(
-            labels.len() == 10,
-            "digits.labels.txt: {} lines found, 10 allowed",
-            labels.len()
-        );
+        ensure!(labels.len() == 10, "digits.labels.txt: {} lines found, 10 allowed", labels.len());
         Ok(Self { digits, labels })
     }
 
@@ -49,9 +45,11 @@ impl Model for DigitsImage {
         let best = (0..probabilities.len().min(self.labels.len()))
             .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]))
             .context("the model has no classes")?;
-        Outputs::new()
-            .with_strings("label", &[1], [&self.labels[best]])?
-            .with("confidence", &[1], vec![probabilities[best]])
+        Outputs::new().with_strings("label", &[1], [&self.labels[best]])?.with(
+            "confidence",
+            &[1],
+            vec![probabilities[best]],
+        )
     }
 }
 
@@ -78,10 +76,7 @@ mod tests {
             shape: Shape::new(&[1]).expect("rank"),
             bytes: &bytes,
         };
-        guest
-            .signature()
-            .check(&[input])
-            .expect("as the signature says");
+        guest.signature().check(&[input]).expect("as the signature says");
         let outputs = guest.run(&Run::for_test(&[input])).expect("an answer");
         let label = outputs.tensor("label").expect("a label").strings().next();
         assert_eq!(label, Some(b"seven".as_slice()));

@@ -23,10 +23,7 @@ pub(crate) fn pixels(file: &[u8]) -> Result<[f32; SIDE * SIDE]> {
     // Faint ink counts as much as strong ink.
     let paper = pixels.iter().copied().fold(f32::INFINITY, f32::min);
     let ink = pixels.iter().copied().fold(0.0, f32::max);
-    ensure!(
-        ink > paper,
-        "input 'image': all of one brightness, a digit is needed"
-    );
+    ensure!(ink > paper, "input 'image': all of one brightness, a digit is needed");
     Ok(pixels.map(|pixel| (pixel - paper) / (ink - paper) * 16.0))
 }
 
@@ -53,11 +50,7 @@ impl Picture {
         let info = reader.next_frame(&mut bytes)?;
         let channels = info.color_type.samples();
         let luma = bytes[..info.buffer_size()].chunks_exact(channels).map(luma);
-        Ok(Self {
-            width: width as usize,
-            height: height as usize,
-            luma: luma.collect(),
-        })
+        Ok(Self { width: width as usize, height: height as usize, luma: luma.collect() })
     }
 
     /// Average brightness of one of the 8x8 fields.
@@ -108,11 +101,7 @@ mod tests {
     fn bar(side: u32, paper: u8, ink: u8) -> Vec<u8> {
         let pixel = |index: u32| {
             let (x, y) = (index % side * 8 / side, index / side * 8 / side);
-            if x == 4 && (1..7).contains(&y) {
-                ink
-            } else {
-                paper
-            }
+            if x == 4 && (1..7).contains(&y) { ink } else { paper }
         };
         let luma: Vec<u8> = (0..side * side).map(pixel).collect();
         let mut file = Vec::new();
@@ -126,19 +115,9 @@ mod tests {
 
     #[test]
     fn ink_is_ink_on_bright_and_dark_paper() {
-        let expected: [f32; 64] = std::array::from_fn(|i| {
-            if i % 8 == 4 && (8..56).contains(&i) {
-                16.0
-            } else {
-                0.0
-            }
-        });
-        for file in [
-            bar(64, 255, 0),
-            bar(64, 0, 255),
-            bar(8, 200, 100),
-            bar(24, 30, 90),
-        ] {
+        let expected: [f32; 64] =
+            std::array::from_fn(|i| if i % 8 == 4 && (8..56).contains(&i) { 16.0 } else { 0.0 });
+        for file in [bar(64, 255, 0), bar(64, 0, 255), bar(8, 200, 100), bar(24, 30, 90)] {
             assert_eq!(pixels(&file).expect("a picture"), expected);
         }
     }

@@ -48,9 +48,7 @@ impl DataType {
 
     /// The type with this code.
     pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|datatype| datatype.code() == code)
+        Self::ALL.into_iter().find(|datatype| datatype.code() == code)
     }
 
     /// The name in the Open Inference Protocol, such as `FP32`.
@@ -74,9 +72,7 @@ impl DataType {
 
     /// The type with this Open Inference Protocol name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|datatype| datatype.name() == name)
+        Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
     /// Bytes per element; none for [`DataType::Bytes`], whose elements have a length each.

@@ -40,17 +40,9 @@ impl<'a> Message<'a> {
         let mut reader = Reader { rest: header };
         let head: WireHead<'a> = reader.next("head", 0)?;
         let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == head.kind);
-        let kind = kind.ok_or(DecodeError::Code {
-            what: "message kind",
-            found: head.kind,
-        })?;
-        let status = Status::ALL
-            .into_iter()
-            .find(|status| *status as u8 == head.status);
-        let status = status.ok_or(DecodeError::Code {
-            what: "status",
-            found: head.status,
-        })?;
+        let kind = kind.ok_or(DecodeError::Code { what: "message kind", found: head.kind })?;
+        let status = Status::ALL.into_iter().find(|status| *status as u8 == head.status);
+        let status = status.ok_or(DecodeError::Code { what: "status", found: head.status })?;
         if (kind == Kind::Failure) == (status == Status::Ok) {
             return Err(DecodeError::StatusOfKind { kind, status });
         }
@@ -60,24 +52,15 @@ impl<'a> Message<'a> {
             check_tensor(index, wire, data, &mut end)
         })?;
         if end != data.len() as u64 {
-            return Err(DecodeError::Trailing {
-                found: data.len() as u64 - end,
-            });
+            return Err(DecodeError::Trailing { found: data.len() as u64 - end });
         }
-        let specs = reader.entries("spec", head.specs, |index, wire: &WireSpec<'a>| match spec(
-            wire,
-        ) {
-            Some(spec) => within("name bytes", spec.name_bytes_longest(), NAME_BYTES_MAX),
-            None => Err(DecodeError::Spec {
-                index,
-                role: wire.role,
-                datatype: wire.datatype,
-            }),
-        })?;
-        let parameters = reader.entries(
-            "parameter",
-            head.parameters,
-            |_, parameter: &Parameter<'a>| {
+        let specs =
+            reader.entries("spec", head.specs, |index, wire: &WireSpec<'a>| match spec(wire) {
+                Some(spec) => within("name bytes", spec.name_bytes_longest(), NAME_BYTES_MAX),
+                None => Err(DecodeError::Spec { index, role: wire.role, datatype: wire.datatype }),
+            })?;
+        let parameters =
+            reader.entries("parameter", head.parameters, |_, parameter: &Parameter<'a>| {
                 within("name bytes", parameter.name.len(), NAME_BYTES_MAX)?;
                 match parameter.value {
                     ParameterValue::String(text) => {
@@ -87,22 +70,11 @@ impl<'a> Message<'a> {
                         Ok(())
                     }
                 }
-            },
-        )?;
+            })?;
         if !reader.rest.is_empty() {
-            return Err(DecodeError::Trailing {
-                found: reader.rest.len() as u64,
-            });
+            return Err(DecodeError::Trailing { found: reader.rest.len() as u64 });
         }
-        Ok(Self {
-            kind,
-            status,
-            text: head.text,
-            tensors,
-            specs,
-            parameters,
-            data,
-        })
+        Ok(Self { kind, status, text: head.text, tensors, specs, parameters, data })
     }
 
     /// What the message is.
@@ -123,9 +95,7 @@ impl<'a> Message<'a> {
     /// The tensors, in order.
     pub fn tensors(&self) -> impl Iterator<Item = TensorView<'a>> + use<'a> {
         let data = self.data;
-        self.tensors
-            .iter()
-            .filter_map(move |wire| tensor(&wire, data))
+        self.tensors.iter().filter_map(move |wire| tensor(&wire, data))
     }
 
     /// The specs, in order.
@@ -260,10 +230,7 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
         return Err(DecodeError::Version { found: magic[3] });
     }
     let found = u32::from_le_bytes(*length) as usize;
-    let too_long = DecodeError::HeaderLength {
-        found,
-        room: rest.len(),
-    };
+    let too_long = DecodeError::HeaderLength { found, room: rest.len() };
     if found > HEADER_BYTES_MAX {
         return Err(too_long);
     }
@@ -283,14 +250,8 @@ impl<'a> Reader<'a> {
         what: &'static str,
         index: u32,
     ) -> Result<T, DecodeError> {
-        let (entry, read) =
-            bincode::borrow_decode_from_slice(self.rest, config()).map_err(|error| {
-                DecodeError::Entry {
-                    what,
-                    index,
-                    reason: error.to_string(),
-                }
-            })?;
+        let (entry, read) = bincode::borrow_decode_from_slice(self.rest, config())
+            .map_err(|error| DecodeError::Entry { what, index, reason: error.to_string() })?;
         self.rest = &self.rest[read..];
         Ok(entry)
     }
@@ -319,15 +280,7 @@ impl<'a> Entries<'a> {
 }
 
 fn within(what: &'static str, found: usize, allowed: usize) -> Result<(), DecodeError> {
-    if found <= allowed {
-        Ok(())
-    } else {
-        Err(DecodeError::TooMany {
-            what,
-            found,
-            allowed,
-        })
-    }
+    if found <= allowed { Ok(()) } else { Err(DecodeError::TooMany { what, found, allowed }) }
 }
 
 /// Checks one tensor's place and content; `end` is where the one before it ended.
@@ -338,10 +291,7 @@ fn check_tensor(
     end: &mut u64,
 ) -> Result<(), DecodeError> {
     within("name bytes", wire.name.len(), NAME_BYTES_MAX)?;
-    let code = DecodeError::Code {
-        what: "datatype",
-        found: wire.datatype,
-    };
+    let code = DecodeError::Code { what: "datatype", found: wire.datatype };
     let place = DecodeError::Place {
         index,
         offset: wire.offset,
@@ -355,9 +305,7 @@ fn check_tensor(
     }
     let tensor = tensor(wire, data).ok_or(place)?;
     *end = wire.offset + wire.length; // no overflow: the slice is inside `data`
-    tensor
-        .check()
-        .map_err(|source| DecodeError::Tensor { index, source })
+    tensor.check().map_err(|source| DecodeError::Tensor { index, source })
 }
 
 fn tensor<'a>(wire: &WireTensor<'a>, data: &'a [u8]) -> Option<TensorView<'a>> {

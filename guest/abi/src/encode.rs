@@ -27,24 +27,13 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     /// An empty message of this kind.
     pub const fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            status: Status::Ok,
-            text: "",
-            tensors: &[],
-            specs: &[],
-            parameters: &[],
-        }
+        Self { kind, status: Status::Ok, text: "", tensors: &[], specs: &[], parameters: &[] }
     }
 
     /// A failure; a text over [`TEXT_BYTES_MAX`] is cut.
     pub fn failure(status: Status, text: &'a str) -> Self {
         let text = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
-        Self {
-            status,
-            text,
-            ..Self::new(Kind::Failure)
-        }
+        Self { status, text, ..Self::new(Kind::Failure) }
     }
 
     /// Lays the message out.
@@ -71,15 +60,11 @@ impl<'a> Envelope<'a> {
         let mut data_bytes = 0u64;
         for tensor in self.tensors {
             within("name bytes", tensor.name.len(), NAME_BYTES_MAX)?;
-            let named = |source| EncodeError::Tensor {
-                name: tensor.name.into(),
-                source: Box::new(source),
-            };
+            let named =
+                |source| EncodeError::Tensor { name: tensor.name.into(), source: Box::new(source) };
             tensor.check().map_err(named)?;
-            let (offset, length) = (
-                align(data_bytes).ok_or(EncodeError::Overflow)?,
-                tensor.bytes.len() as u64,
-            );
+            let (offset, length) =
+                (align(data_bytes).ok_or(EncodeError::Overflow)?, tensor.bytes.len() as u64);
             data_bytes = offset.checked_add(length).ok_or(EncodeError::Overflow)?;
             push(
                 &mut prefix,
@@ -108,14 +93,8 @@ impl<'a> Envelope<'a> {
         prefix[..4].copy_from_slice(&MAGIC);
         prefix[4..PREFIX_BYTES].copy_from_slice(&(header_bytes as u32).to_le_bytes());
         prefix.resize(prefix.len().next_multiple_of(ALIGNMENT_BYTES), 0);
-        let len = usize::try_from(data_bytes)
-            .ok()
-            .and_then(|data| data.checked_add(prefix.len()));
-        Ok(Encoded {
-            len: len.ok_or(EncodeError::Overflow)?,
-            prefix,
-            tensors: self.tensors,
-        })
+        let len = usize::try_from(data_bytes).ok().and_then(|data| data.checked_add(prefix.len()));
+        Ok(Encoded { len: len.ok_or(EncodeError::Overflow)?, prefix, tensors: self.tensors })
     }
 }
 
@@ -140,22 +119,14 @@ impl Encoded<'_> {
     /// # Panics
     /// When `out` is not exactly [`Encoded::len`] long.
     pub fn write_to(&self, out: &mut [u8]) {
-        assert_eq!(
-            out.len(),
-            self.len,
-            "a message is written to a place of its own length"
-        );
+        assert_eq!(out.len(), self.len, "a message is written to a place of its own length");
         let (prefix, mut rest) = out.split_at_mut(self.prefix.len());
         prefix.copy_from_slice(&self.prefix);
         for (index, tensor) in self.tensors.iter().enumerate() {
             let (bytes, after) = rest.split_at_mut(tensor.bytes.len());
             bytes.copy_from_slice(tensor.bytes);
             let last = index + 1 == self.tensors.len();
-            let gap = if last {
-                0
-            } else {
-                bytes.len().wrapping_neg() % ALIGNMENT_BYTES
-            };
+            let gap = if last { 0 } else { bytes.len().wrapping_neg() % ALIGNMENT_BYTES };
             // The gap is there: a tensor follows, and it starts at a multiple of the alignment.
             let (gap, after) = after.split_at_mut(gap);
             gap.fill(0);
@@ -201,15 +172,7 @@ pub enum EncodeError {
 }
 
 fn within(what: &'static str, found: usize, allowed: usize) -> Result<(), EncodeError> {
-    if found <= allowed {
-        Ok(())
-    } else {
-        Err(EncodeError::TooMany {
-            what,
-            found,
-            allowed,
-        })
-    }
+    if found <= allowed { Ok(()) } else { Err(EncodeError::TooMany { what, found, allowed }) }
 }
 
 fn push(prefix: &mut Vec<u8>, entry: impl Encode) -> Result<(), EncodeError> {

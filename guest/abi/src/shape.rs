@@ -14,10 +14,7 @@ pub struct Shape {
 impl Shape {
     /// A shape of these dimensions; none when there are more than [`RANK_MAX`].
     pub fn new(dims: &[u64]) -> Option<Self> {
-        let mut shape = Self {
-            rank: u8::try_from(dims.len()).ok()?,
-            dims: [0; RANK_MAX],
-        };
+        let mut shape = Self { rank: u8::try_from(dims.len()).ok()?, dims: [0; RANK_MAX] };
         shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);
         Some(shape)
     }
@@ -28,8 +25,7 @@ impl Shape {
         if self.contains(&0) {
             return Some(0);
         }
-        self.iter()
-            .try_fold(1u64, |count, &dim| count.checked_mul(dim))
+        self.iter().try_fold(1u64, |count, &dim| count.checked_mul(dim))
     }
 }
 
@@ -62,10 +58,7 @@ mod tests {
         let count = |dims: &[u64]| Shape::new(dims).expect("rank").element_count();
         assert_eq!(count(&[]), Some(1));
         assert_eq!(count(&[2, 3]), Some(6));
-        assert_eq!(
-            count(&[1 << 32, (1 << 32) - 1]),
-            Some((1 << 32) * ((1 << 32) - 1))
-        );
+        assert_eq!(count(&[1 << 32, (1 << 32) - 1]), Some((1 << 32) * ((1 << 32) - 1)));
         assert_eq!(count(&[1 << 32, 1 << 32]), None);
         assert_eq!(count(&[1 << 32, 1 << 32, 0]), Some(0));
     }

@@ -60,10 +60,8 @@ pub struct Dims<'a> {
 impl<'a> Dims<'a> {
     /// These dimensions; none when there are more than [`RANK_MAX`].
     pub fn new(dims: &[Dim<'a>]) -> Option<Self> {
-        let mut all = Self {
-            rank: u8::try_from(dims.len()).ok()?,
-            dims: [Dim::Fixed(0); RANK_MAX],
-        };
+        let mut all =
+            Self { rank: u8::try_from(dims.len()).ok()?, dims: [Dim::Fixed(0); RANK_MAX] };
         all.dims.get_mut(..dims.len())?.copy_from_slice(dims);
         Some(all)
     }

@@ -77,20 +77,12 @@ impl<'a> TensorView<'a> {
         let needed_bytes = count.checked_mul(size_bytes).ok_or(overflow)?;
         let found_bytes = self.bytes.len() as u64;
         if found_bytes != needed_bytes {
-            return Err(TensorError::Length {
-                shape,
-                datatype,
-                found_bytes,
-                needed_bytes,
-            });
+            return Err(TensorError::Length { shape, datatype, found_bytes, needed_bytes });
         }
         if datatype == DataType::Bool
             && let Some(index) = self.bytes.iter().position(|&byte| byte > 1)
         {
-            return Err(TensorError::Bool {
-                index,
-                found: self.bytes[index],
-            });
+            return Err(TensorError::Bool { index, found: self.bytes[index] });
         }
         Ok(())
     }
@@ -105,12 +97,7 @@ impl<'a> TensorView<'a> {
         let found = elements.by_ref().map(|_| 1u64).sum();
         let rest_bytes = elements.rest().len();
         if found != needed || rest_bytes != 0 {
-            return Err(TensorError::Elements {
-                shape: self.shape,
-                found,
-                needed,
-                rest_bytes,
-            });
+            return Err(TensorError::Elements { shape: self.shape, found, needed, rest_bytes });
         }
         Ok(())
     }
@@ -123,14 +110,7 @@ mod tests {
 
     fn check(datatype: DataType, shape: &[u64], bytes: &[u8]) -> String {
         let shape = Shape::new(shape).expect("rank");
-        match (TensorView {
-            name: "t",
-            datatype,
-            shape,
-            bytes,
-        })
-        .check()
-        {
+        match (TensorView { name: "t", datatype, shape, bytes }).check() {
             Ok(()) => "ok".into(),
             Err(error) => error.to_string(),
         }

@@ -39,13 +39,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Load,
-        Self::Signature,
-        Self::Run,
-        Self::Outputs,
-        Self::Failure,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Load, Self::Signature, Self::Run, Self::Outputs, Self::Failure];
 }
 
 /// Why a guest failed, as the guest sees it. The number is its code.
@@ -65,13 +60,8 @@ pub enum Status {
 }
 
 impl Status {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Ok,
-        Self::InvalidInput,
-        Self::InvalidModel,
-        Self::Unsupported,
-        Self::Failed,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Ok, Self::InvalidInput, Self::InvalidModel, Self::Unsupported, Self::Failed];
 }
 
 /// The header's fixed part; the entries follow it: tensors, specs, parameters.
@@ -128,9 +118,7 @@ fn checked_rank(rank: u8) -> Result<usize, DecodeError> {
     if rank <= RANK_MAX {
         return Ok(rank);
     }
-    Err(DecodeError::OtherString(format!(
-        "rank {rank}, allowed are up to {RANK_MAX}"
-    )))
+    Err(DecodeError::OtherString(format!("rank {rank}, allowed are up to {RANK_MAX}")))
 }
 
 impl Encode for WireShape {

@@ -60,16 +60,8 @@ fn decoding_and_walking_allocate_nothing() {
         tensor("label", DataType::Bytes, &[1], &strings),
     ];
     let dims = Dims::new(&[Dim::Symbol("batch"), Dim::Fixed(64), Dim::Any]);
-    let specs = [TensorSpec {
-        role: Role::Input,
-        name: "image",
-        datatype: DataType::Fp32,
-        dims,
-    }];
-    let parameters = [Parameter {
-        name: "top",
-        value: ParameterValue::String("five"),
-    }];
+    let specs = [TensorSpec { role: Role::Input, name: "image", datatype: DataType::Fp32, dims }];
+    let parameters = [Parameter { name: "top", value: ParameterValue::String("five") }];
     let full = Envelope {
         kind: Kind::Run,
         status: Status::Ok,

@@ -11,12 +11,7 @@ use fuelbox_abi::{
 use std::{env, fs, path::Path};
 
 fn tensor<'a>(name: &'a str, datatype: DataType, shape: &[u64], bytes: &'a [u8]) -> TensorView<'a> {
-    TensorView {
-        name,
-        datatype,
-        shape: Shape::new(shape).expect("rank"),
-        bytes,
-    }
+    TensorView { name, datatype, shape: Shape::new(shape).expect("rank"), bytes }
 }
 
 fn spec<'a>(
@@ -25,19 +20,12 @@ fn spec<'a>(
     datatype: DataType,
     dims: Option<&[Dim<'a>]>,
 ) -> TensorSpec<'a> {
-    TensorSpec {
-        role,
-        name,
-        datatype,
-        dims: dims.map(|dims| Dims::new(dims).expect("rank")),
-    }
+    TensorSpec { role, name, datatype, dims: dims.map(|dims| Dims::new(dims).expect("rank")) }
 }
 
 fn check(file: &str, envelope: Envelope<'_>) {
     let bytes = envelope.encode().expect("within limits").to_vec();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if env::var_os("FUELBOX_BLESS").is_some() {
         fs::write(&path, &bytes).expect("written");
     }
@@ -49,31 +37,16 @@ fn check(file: &str, envelope: Envelope<'_>) {
     assert_eq!(message.text(), envelope.text);
     assert_eq!(message.tensors().collect::<Vec<_>>(), envelope.tensors);
     assert_eq!(message.specs().collect::<Vec<_>>(), envelope.specs);
-    assert_eq!(
-        message.parameters().collect::<Vec<_>>(),
-        envelope.parameters
-    );
+    assert_eq!(message.parameters().collect::<Vec<_>>(), envelope.parameters);
 }
 
 #[test]
 fn every_kind_is_pinned() {
     let parameters = [
-        Parameter {
-            name: "sorted",
-            value: ParameterValue::Bool(true),
-        },
-        Parameter {
-            name: "top",
-            value: ParameterValue::Int(-5),
-        },
-        Parameter {
-            name: "threshold",
-            value: ParameterValue::Float(0.25),
-        },
-        Parameter {
-            name: "language",
-            value: ParameterValue::String("mul"),
-        },
+        Parameter { name: "sorted", value: ParameterValue::Bool(true) },
+        Parameter { name: "top", value: ParameterValue::Int(-5) },
+        Parameter { name: "threshold", value: ParameterValue::Float(0.25) },
+        Parameter { name: "language", value: ParameterValue::String("mul") },
     ];
     check(
         "load.bin",
@@ -103,12 +76,7 @@ fn every_kind_is_pinned() {
                     Some(&[Dim::Symbol("batch"), Dim::Fixed(64)]),
                 ),
                 spec(Role::Input, "anything", DataType::Bytes, None),
-                spec(
-                    Role::Output,
-                    "scores",
-                    DataType::Fp64,
-                    Some(&[Dim::Any, Dim::Fixed(300)]),
-                ),
+                spec(Role::Output, "scores", DataType::Fp64, Some(&[Dim::Any, Dim::Fixed(300)])),
             ],
             ..Envelope::new(Kind::Signature)
         },
@@ -142,9 +110,6 @@ fn every_kind_is_pinned() {
     );
     check(
         "failure.bin",
-        Envelope::failure(
-            Status::Unsupported,
-            "operators that are not supported: Loop (1 node)",
-        ),
+        Envelope::failure(Status::Unsupported, "operators that are not supported: Loop (1 node)"),
     );
 }

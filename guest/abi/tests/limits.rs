@@ -20,56 +20,31 @@ fn encoded(envelope: Envelope<'_>) -> String {
 }
 
 fn tensor<'a>(name: &'a str, shape: &[u64], bytes: &'a [u8]) -> TensorView<'a> {
-    TensorView {
-        name,
-        datatype: DataType::Uint8,
-        shape: Shape::new(shape).expect("rank"),
-        bytes,
-    }
+    TensorView { name, datatype: DataType::Uint8, shape: Shape::new(shape).expect("rank"), bytes }
 }
 
 fn spec<'a>(name: &'a str, dims: &[Dim<'a>]) -> TensorSpec<'a> {
-    TensorSpec {
-        role: Role::Input,
-        name,
-        datatype: DataType::Fp32,
-        dims: Dims::new(dims),
-    }
+    TensorSpec { role: Role::Input, name, datatype: DataType::Fp32, dims: Dims::new(dims) }
 }
 
 fn parameter<'a>(name: &'a str, text: &'a str) -> Parameter<'a> {
-    Parameter {
-        name,
-        value: ParameterValue::String(text),
-    }
+    Parameter { name, value: ParameterValue::String(text) }
 }
 
 #[test]
 fn entries() {
     for (count, says) in [
         (ENTRIES_MAX, "ok".to_owned()),
-        (
-            ENTRIES_MAX + 1,
-            format!("{}, allowed are {ENTRIES_MAX}", ENTRIES_MAX + 1),
-        ),
+        (ENTRIES_MAX + 1, format!("{}, allowed are {ENTRIES_MAX}", ENTRIES_MAX + 1)),
     ] {
         let tensors = vec![tensor("t", &[0], &[]); count];
         let specs = vec![spec("s", &[]); count];
         let parameters = vec![parameter("p", ""); count];
         let run = Envelope::new(Kind::Run);
         for envelope in [
-            Envelope {
-                tensors: &tensors,
-                ..run
-            },
-            Envelope {
-                specs: &specs,
-                ..run
-            },
-            Envelope {
-                parameters: &parameters,
-                ..run
-            },
+            Envelope { tensors: &tensors, ..run },
+            Envelope { specs: &specs, ..run },
+            Envelope { parameters: &parameters, ..run },
         ] {
             let found = encoded(envelope);
             assert!(found.ends_with(&says), "{found}");
@@ -84,31 +59,12 @@ fn names_and_texts() {
         let name = "n".repeat(NAME_BYTES_MAX + over);
         let text = "t".repeat(TEXT_BYTES_MAX + over);
         for envelope in [
-            Envelope {
-                tensors: &[tensor(&name, &[0], &[])],
-                ..run
-            },
-            Envelope {
-                specs: &[spec(&name, &[])],
-                ..run
-            },
-            Envelope {
-                specs: &[spec("s", &[Dim::Symbol(&name)])],
-                ..run
-            },
-            Envelope {
-                parameters: &[parameter(&name, "")],
-                ..run
-            },
-            Envelope {
-                parameters: &[parameter("p", &text)],
-                ..run
-            },
-            Envelope {
-                text: &text,
-                status: Status::Failed,
-                ..Envelope::new(Kind::Failure)
-            },
+            Envelope { tensors: &[tensor(&name, &[0], &[])], ..run },
+            Envelope { specs: &[spec(&name, &[])], ..run },
+            Envelope { specs: &[spec("s", &[Dim::Symbol(&name)])], ..run },
+            Envelope { parameters: &[parameter(&name, "")], ..run },
+            Envelope { parameters: &[parameter("p", &text)], ..run },
+            Envelope { text: &text, status: Status::Failed, ..Envelope::new(Kind::Failure) },
         ] {
             let found = encoded(envelope);
             assert_eq!(found == "ok", ok, "{found}");
@@ -120,10 +76,7 @@ fn names_and_texts() {
 fn failures_cut_their_text_between_characters() {
     let crab = "\u{1F980}";
     let long = crab.repeat(TEXT_BYTES_MAX / crab.len()) + "x";
-    assert_eq!(
-        Envelope::failure(Status::Failed, &long).text.len(),
-        TEXT_BYTES_MAX
-    );
+    assert_eq!(Envelope::failure(Status::Failed, &long).text.len(), TEXT_BYTES_MAX);
     let odd = "x".to_owned() + &long;
     let cut = Envelope::failure(Status::Failed, &odd);
     assert_eq!(cut.text.len(), TEXT_BYTES_MAX - 3);
@@ -134,21 +87,9 @@ fn failures_cut_their_text_between_characters() {
 fn ranks() {
     let run = Envelope::new(Kind::Run);
     let most = [1; RANK_MAX];
-    assert_eq!(
-        encoded(Envelope {
-            tensors: &[tensor("t", &most, &[7])],
-            ..run
-        }),
-        "ok"
-    );
+    assert_eq!(encoded(Envelope { tensors: &[tensor("t", &most, &[7])], ..run }), "ok");
     assert_eq!(Shape::new(&[1; RANK_MAX + 1]), None);
-    assert_eq!(
-        encoded(Envelope {
-            specs: &[spec("s", &[Dim::Any; RANK_MAX])],
-            ..run
-        }),
-        "ok"
-    );
+    assert_eq!(encoded(Envelope { specs: &[spec("s", &[Dim::Any; RANK_MAX])], ..run }), "ok");
     assert_eq!(Dims::new(&[Dim::Any; RANK_MAX + 1]), None);
 }
 
@@ -159,10 +100,7 @@ fn header_bytes() {
     let mut parameters = vec![parameter("p", &big); HEADER_BYTES_MAX / (60 << 10)];
     parameters.push(parameter("p", ""));
     let header = |parameters: &[Parameter<'_>]| {
-        let envelope = Envelope {
-            parameters,
-            ..Envelope::new(Kind::Run)
-        };
+        let envelope = Envelope { parameters, ..Envelope::new(Kind::Run) };
         let bytes = envelope.encode().expect("under the limit").to_vec();
         u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) as usize
     };
@@ -175,25 +113,16 @@ fn header_bytes() {
     parameters[last] = parameter("p", &text[..300 + room]);
     assert_eq!(header(&parameters), HEADER_BYTES_MAX);
     parameters[last] = parameter("p", &text);
-    let envelope = Envelope {
-        parameters: &parameters,
-        ..Envelope::new(Kind::Run)
-    };
+    let envelope = Envelope { parameters: &parameters, ..Envelope::new(Kind::Run) };
     let found = encoded(envelope);
-    let says = format!(
-        "header bytes: {}, allowed are {HEADER_BYTES_MAX}",
-        HEADER_BYTES_MAX + 1
-    );
+    let says = format!("header bytes: {}, allowed are {HEADER_BYTES_MAX}", HEADER_BYTES_MAX + 1);
     assert!(found.ends_with(&says), "{found}");
 }
 
 #[test]
 fn decoder_holds_the_limits_of_its_own() {
     // What no encoder writes: each case changes one byte or number of a good message.
-    let good = Envelope::failure(Status::Failed, "x")
-        .encode()
-        .expect("short")
-        .to_vec();
+    let good = Envelope::failure(Status::Failed, "x").encode().expect("short").to_vec();
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
         change(&mut bytes);

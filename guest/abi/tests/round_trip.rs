@@ -94,12 +94,7 @@ impl Owned {
 }
 
 fn view((name, datatype, shape, bytes): &(String, DataType, Vec<u64>, Vec<u8>)) -> TensorView<'_> {
-    TensorView {
-        name,
-        datatype: *datatype,
-        shape: Shape::new(shape).expect("rank"),
-        bytes,
-    }
+    TensorView { name, datatype: *datatype, shape: Shape::new(shape).expect("rank"), bytes }
 }
 
 fn dim(dim: &OwnedDim) -> Dim<'_> {
@@ -111,11 +106,7 @@ fn dim(dim: &OwnedDim) -> Dim<'_> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z_.]{0,12}",
-        "\\PC{0,12}",
-        Just("n".repeat(NAME_BYTES_MAX)),
-    ]
+    prop_oneof!["[a-z_.]{0,12}", "\\PC{0,12}", Just("n".repeat(NAME_BYTES_MAX)),]
 }
 
 fn tensor() -> impl Strategy<Value = (String, DataType, Vec<u64>, Vec<u8>)> {
@@ -166,22 +157,14 @@ fn parameter() -> impl Strategy<Value = (String, OwnedValue)> {
 }
 
 fn message() -> impl Strategy<Value = Owned> {
-    let failures = [
-        Status::InvalidInput,
-        Status::InvalidModel,
-        Status::Unsupported,
-        Status::Failed,
-    ];
+    let failures =
+        [Status::InvalidInput, Status::InvalidModel, Status::Unsupported, Status::Failed];
     let kind = prop_oneof![
         select(vec![Kind::Load, Kind::Signature, Kind::Run, Kind::Outputs])
             .prop_map(|kind| (kind, Status::Ok)),
         select(failures.to_vec()).prop_map(|status| (Kind::Failure, status)),
     ];
-    let entries = (
-        vec(tensor(), 0..4),
-        vec(spec(), 0..4),
-        vec(parameter(), 0..4),
-    );
+    let entries = (vec(tensor(), 0..4), vec(spec(), 0..4), vec(parameter(), 0..4));
     (kind, "\\PC{0,60}", entries).prop_map(
         |((kind, status), text, (tensors, specs, parameters))| Owned {
             kind,

@@ -16,10 +16,7 @@ pub struct Stock(TractModel);
 impl Model for Stock {
     fn load(load: Load) -> Result<Self> {
         let shapes = load.shapes().clone();
-        let found: Vec<&str> = load
-            .asset_names()
-            .filter(|name| ASSETS.contains(name))
-            .collect();
+        let found: Vec<&str> = load.asset_names().filter(|name| ASSETS.contains(name)).collect();
         let &[name] = found.as_slice() else {
             let all: Vec<_> = load.asset_names().collect();
             return Err(Error::invalid_model(format!(

@@ -16,14 +16,7 @@ pub(super) fn modules(toolchain: &Toolchain, packages: &[&str]) -> Result<Vec<Ve
     let mut cargo = Command::new(&toolchain.cargo);
     cargo
         .current_dir(&toolchain.workspace)
-        .args([
-            "build",
-            "--locked",
-            "--target",
-            TARGET,
-            "--profile",
-            PROFILE,
-        ])
+        .args(["build", "--locked", "--target", TARGET, "--profile", PROFILE])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain))
         .env("CARGO_TARGET_DIR", &toolchain.target_folder)
@@ -33,16 +26,11 @@ pub(super) fn modules(toolchain: &Toolchain, packages: &[&str]) -> Result<Vec<Ve
     let status = cargo.status().with_context(|| format!("{cargo:?}"))?;
     ensure!(status.success(), "{cargo:?}: {status}");
     let folder = toolchain.target_folder.join(TARGET).join(PROFILE);
-    packages
-        .iter()
-        .map(|package| module(&folder, package))
-        .collect()
+    packages.iter().map(|package| module(&folder, package)).collect()
 }
 
 fn module(folder: &Path, package: &str) -> Result<Vec<u8>> {
-    let path = folder
-        .join(package.replace('-', "_"))
-        .with_extension("wasm");
+    let path = folder.join(package.replace('-', "_")).with_extension("wasm");
     fs::read(&path).with_context(|| path.display().to_string())
 }
 

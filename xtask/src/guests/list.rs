@@ -26,11 +26,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn of(name: &str, module: &[u8]) -> Self {
-        Self {
-            name: name.into(),
-            sha256: sha256(module),
-            size_bytes: module.len() as u64,
-        }
+        Self { name: name.into(), sha256: sha256(module), size_bytes: module.len() as u64 }
     }
 }
 
@@ -55,11 +51,7 @@ impl List {
         [
             ("compiler", &self.rustc, &built.rustc),
             ("target", &self.target, &built.target),
-            (
-                "standard library",
-                &self.standard_library_sha256,
-                &built.standard_library_sha256,
-            ),
+            ("standard library", &self.standard_library_sha256, &built.standard_library_sha256),
             ("profile", &self.profile, &built.profile),
             ("flags", &listed_flags, &built_flags),
         ]

@@ -15,14 +15,8 @@ use toolchain::Toolchain;
 
 /// The guests, by the names of their packages and of the files in `guest/prebuilt`.
 const GUESTS: [Guest; 2] = [
-    Guest {
-        name: "onnx",
-        package: "fuelbox-onnx",
-    },
-    Guest {
-        name: "digits-image",
-        package: "digits-image-guest",
-    },
+    Guest { name: "onnx", package: "fuelbox-onnx" },
+    Guest { name: "digits-image", package: "digits-image-guest" },
 ];
 
 /// zstd's best level short of "ultra", whose windows take more memory to open.
@@ -74,9 +68,7 @@ fn build_all(toolchain: &Toolchain) -> Result<Built> {
         standard_library_sha256: toolchain.standard_library_sha256()?,
         profile: build::PROFILE.into(),
         rustflags: build::FLAGS.map(String::from).to_vec(),
-        guests: entries
-            .map(|(guest, module)| Entry::of(guest.name, module))
-            .collect(),
+        guests: entries.map(|(guest, module)| Entry::of(guest.name, module)).collect(),
     };
     Ok(Built { modules, list })
 }

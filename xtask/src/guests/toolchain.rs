@@ -31,19 +31,12 @@ impl Toolchain {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         // Cargo is asked, as settings can move the target folder.
         let mut metadata = Command::new(&cargo);
-        metadata.args([
-            "metadata",
-            "--format-version=1",
-            "--no-deps",
-            "--manifest-path",
-        ]);
+        metadata.args(["metadata", "--format-version=1", "--no-deps", "--manifest-path"]);
         metadata.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
         let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
         let folder = |key: &str| {
             let folder = metadata[key].as_str();
-            folder
-                .map(PathBuf::from)
-                .with_context(|| format!("cargo metadata has no {key}"))
+            folder.map(PathBuf::from).with_context(|| format!("cargo metadata has no {key}"))
         };
         let toolchain = Self {
             workspace: folder("workspace_root")?,
@@ -109,10 +102,7 @@ fn cargo_home() -> Result<PathBuf> {
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     if !output.status.success() {
-        bail!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8(output.stdout)?.trim().into())
 }
