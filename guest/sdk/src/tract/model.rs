@@ -72,7 +72,8 @@ impl TractModel {
         let in_order = self.signature.inputs.iter().map(|spec| {
             // There, as `check` says.
             let input = inputs.iter().find(|input| input.name == spec.name);
-            let input = input.ok_or_else(|| Error::invalid_input(spec.name.clone()))?;
+            let missing = || Error::invalid_input(format!("input '{}' is missing", spec.name));
+            let input = input.ok_or_else(missing)?;
             Ok(to_tract(input)?.into())
         });
         plan.run(in_order.collect::<Result<_>>()?)
