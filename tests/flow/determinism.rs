@@ -9,22 +9,14 @@ use std::{fs, path::Path};
 
 /// A file of the examples.
 pub(crate) fn example(path: &str) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     fs::read(root.join("examples").join(path)).unwrap()
 }
 
 fn int64(name: &str, shape: &[u64], values: impl Iterator<Item = i64>) -> Tensor {
     let bytes = values.flat_map(i64::to_le_bytes).collect();
     let shape = Shape::new(shape).unwrap();
-    Tensor {
-        name: name.into(),
-        datatype: DataType::Int64,
-        shape,
-        bytes,
-    }
+    Tensor { name: name.into(), datatype: DataType::Int64, shape, bytes }
 }
 
 /// The digits model with three drawings, and the encoder with two sentences.
@@ -33,16 +25,10 @@ fn jobs() -> [(Vec<u8>, Vec<Tensor>); 2] {
     let ids = (0..2 * 12).map(|index| (index * 37 + 1) % 512);
     let mask = (0..2 * 12).map(|index| i64::from(index % 12 < 9));
     [
-        (
-            example("digits/digits.onnx"),
-            vec![fp32("image", &[3, 64], &pixels)],
-        ),
+        (example("digits/digits.onnx"), vec![fp32("image", &[3, 64], &pixels)]),
         (
             example("encoder/encoder.onnx"),
-            vec![
-                int64("input_ids", &[2, 12], ids),
-                int64("attention_mask", &[2, 12], mask),
-            ],
+            vec![int64("input_ids", &[2, 12], ids), int64("attention_mask", &[2, 12], mask)],
         ),
     ]
 }
@@ -54,13 +40,9 @@ fn run(model: &Model, inputs: &[Tensor]) -> Outcome {
 }
 
 fn assert_completed(outcome: &Outcome) {
-    let Verdict::Completed { outputs, .. } = &outcome.verdict else {
-        panic!("{outcome:?}")
-    };
-    let floats = outputs[0]
-        .bytes
-        .chunks_exact(4)
-        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    let Verdict::Completed { outputs, .. } = &outcome.verdict else { panic!("{outcome:?}") };
+    let floats =
+        outputs[0].bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
     assert!(floats.clone().all(f32::is_finite), "{outputs:?}");
     assert!(floats.clone().any(|value| value != 0.0), "{outputs:?}");
 }
@@ -90,10 +72,7 @@ fn two_hundred_runs_and_eight_threads_agree() {
 #[test]
 fn compilers_and_the_interpreter_agree() {
     let outcomes = |codegen| {
-        let host = Host::shared(Options {
-            codegen,
-            ..Options::default()
-        });
+        let host = Host::shared(Options { codegen, ..Options::default() });
         jobs().map(|(onnx, inputs)| {
             let model = host.open_onnx(onnx).unwrap();
             let limits = JobLimits::default();
@@ -103,14 +82,8 @@ fn compilers_and_the_interpreter_agree() {
         })
     };
     let speed = outcomes(Codegen::Native);
-    speed
-        .iter()
-        .for_each(|(_, outcome)| assert_completed(outcome));
-    assert_eq!(
-        outcomes(Codegen::NativeAt(OptLevel::None)),
-        speed,
-        "unoptimised"
-    );
+    speed.iter().for_each(|(_, outcome)| assert_completed(outcome));
+    assert_eq!(outcomes(Codegen::NativeAt(OptLevel::None)), speed, "unoptimised");
     assert_eq!(outcomes(Codegen::Pulley), speed, "interpreted");
 }
 
@@ -129,8 +102,6 @@ fn hosts_with_empty_caches_and_other_resets_agree() {
     let model = cold.open_onnx(onnx).unwrap();
     assert_eq!(run(&model, &inputs), expected);
     assert_eq!(run(&model, &inputs), expected);
-    let Verdict::Completed { outputs, .. } = expected.verdict else {
-        panic!()
-    };
+    let Verdict::Completed { outputs, .. } = expected.verdict else { panic!() };
     assert_eq!(output_digest(&outputs), output_digest(&outputs.clone()));
 }

@@ -60,10 +60,7 @@ fn guest() -> Guest {
         load: "(i32.store (i32.const 512) (i32.const 0x5eed)) (global.set $state (i32.const 99))"
             .into(),
         run,
-        reply: format!(
-            "(i64.const {})",
-            pack_reply(OUTPUTS_AT, plain.outputs.len() as u32)
-        ),
+        reply: format!("(i64.const {})", pack_reply(OUTPUTS_AT, plain.outputs.len() as u32)),
         extra: "(func $deep (call $deep))
                 (func $tainted (drop (i32.div_s (i32.const 0x80000000) (i32.const -1))))"
             .into(),
@@ -73,81 +70,50 @@ fn guest() -> Guest {
 }
 
 fn check(options: Options) {
-    let wat = guest().wat().replace(
-        "(local i32 i32)\n    (local.set 4",
-        "(local i32 i32 f32)\n    (local.set 4",
-    );
+    let wat = guest()
+        .wat()
+        .replace("(local i32 i32)\n    (local.set 4", "(local i32 i32 f32)\n    (local.set 4");
     let host = Host::fresh(options);
     let model = host.open(fuelbox_test_support::guest::parse(&wat)).unwrap();
-    let limits = JobLimits {
-        fuel: 50_000_000,
-        ..JobLimits::default()
-    };
+    let limits = JobLimits { fuel: 50_000_000, ..JobLimits::default() };
     for round in 0..3 {
         for (input, _, expected) in ENDINGS {
             let inputs = [fp32("x", &[1], &[input])];
             let prepared = model.prepare(&inputs, &[], &limits, &limits).unwrap();
             let (limits, cancel) = if expected == "cancelled" {
                 let soon = Instant::now() + Duration::from_millis(50);
-                (
-                    JobLimits {
-                        fuel: u64::MAX / 2,
-                        ..limits
-                    },
-                    Cancel::at(soon),
-                )
+                (JobLimits { fuel: u64::MAX / 2, ..limits }, Cancel::at(soon))
             } else {
                 (limits, Cancel::default())
             };
             let outcome = prepared.run(&limits, 0, &cancel).unwrap();
-            assert_eq!(
-                outcome.verdict.name(),
-                expected,
-                "round {round}: {outcome:?}"
-            );
+            assert_eq!(outcome.verdict.name(), expected, "round {round}: {outcome:?}");
             let tainted = "integer overflow";
             let detail = outcome.verdict.detail().unwrap_or_default();
-            assert!(
-                !detail.contains(tainted),
-                "round {round}, after {input}: {outcome:?}"
-            );
-            assert_eq!(
-                model.image().audit_slots(),
-                (1, true),
-                "round {round}, after {input}"
-            );
+            assert!(!detail.contains(tainted), "round {round}, after {input}: {outcome:?}");
+            assert_eq!(model.image().audit_slots(), (1, true), "round {round}, after {input}");
         }
     }
 }
 
 #[test]
 fn slots_are_pristine_after_every_verdict_with_pagemap_scan() {
-    check(Options {
-        reset: ResetPolicy::Scan,
-        ..Options::default()
-    });
+    check(Options { reset: ResetPolicy::Scan, ..Options::default() });
 }
 
 #[test]
 fn slots_are_pristine_after_every_verdict_without_pagemap_scan() {
-    check(Options {
-        reset: ResetPolicy::Discard,
-        ..Options::default()
-    });
+    check(Options { reset: ResetPolicy::Discard, ..Options::default() });
 }
 
 #[test]
 fn jobs_side_by_side_do_not_see_each_other() {
-    let wat = guest().wat().replace(
-        "(local i32 i32)\n    (local.set 4",
-        "(local i32 i32 f32)\n    (local.set 4",
-    );
+    let wat = guest()
+        .wat()
+        .replace("(local i32 i32)\n    (local.set 4", "(local i32 i32 f32)\n    (local.set 4");
     let host = Host::fresh(Options::default());
     let model = host.open(fuelbox_test_support::guest::parse(&wat)).unwrap();
-    let limits = JobLimits {
-        fuel: 50_000_000,
-        ..JobLimits::default()
-    };
+    let limits = JobLimits { fuel: 50_000_000, ..JobLimits::default() };
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let (model, limits) = (&model, &limits);

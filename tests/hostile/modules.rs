@@ -11,42 +11,25 @@ use fuelbox_test_support::{
 fn refusal(wasm: Vec<u8>) -> String {
     let host = Host::fresh(Options::default());
     let error = host.open(wasm).map(drop).expect_err("refused");
-    let ModelError::Engine(ref engine) = error else {
-        panic!("{error}")
-    };
+    let ModelError::Engine(ref engine) = error else { panic!("{error}") };
     assert!(!engine.is_host_fault(), "{error}");
-    assert_eq!(
-        host.engine.cache().list().unwrap().len(),
-        0,
-        "nothing is kept of a refused module"
-    );
+    assert_eq!(host.engine.cache().list().unwrap().len(), 0, "nothing is kept of a refused module");
     let message = error.to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
 
 fn with(extra: &str) -> Vec<u8> {
-    Guest {
-        extra: extra.into(),
-        ..Guest::default()
-    }
-    .wasm()
+    Guest { extra: extra.into(), ..Guest::default() }.wasm()
 }
 
 fn importing(import: &str) -> Vec<u8> {
-    Guest {
-        imports: import.into(),
-        ..Guest::default()
-    }
-    .wasm()
+    Guest { imports: import.into(), ..Guest::default() }.wasm()
 }
 
 fn check(wasm: Vec<u8>, expected: &str) {
     let found = refusal(wasm);
-    assert!(
-        found.contains(expected),
-        "{found}\ndoes not contain\n{expected}"
-    );
+    assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
 }
 
 #[test]
@@ -56,36 +39,21 @@ fn imports_off_the_list_are_named() {
         importing(file),
         "import 'wasi_snapshot_preview1::sock_send' is not allowed; allowed are",
     );
-    check(
-        importing(r#"(import "env" "emscripten" (func))"#),
-        "import 'env::emscripten' is not",
-    );
-    check(
-        importing(r#"(import "env" "g" (global i32))"#),
-        "import 'env::g' is not allowed",
-    );
-    check(
-        importing(r#"(import "env" "t" (table 1 funcref))"#),
-        "import 'env::t' is not allowed",
-    );
+    check(importing(r#"(import "env" "emscripten" (func))"#), "import 'env::emscripten' is not");
+    check(importing(r#"(import "env" "g" (global i32))"#), "import 'env::g' is not allowed");
+    check(importing(r#"(import "env" "t" (table 1 funcref))"#), "import 'env::t' is not allowed");
     check(
         importing(
             r#"(import "wasi_snapshot_preview1" "fd_write" (func (param i64) (result i32)))"#,
         ),
         "import 'fd_write' has type (i64) -> (i32), expected (i32, i32, i32, i32) -> (i32)",
     );
-    check(
-        importing(r#"(import "wasi_snapshot_preview1" "a\1b[2Jb" (func))"#),
-        r"a\u{1b}[2Jb",
-    );
+    check(importing(r#"(import "wasi_snapshot_preview1" "a\1b[2Jb" (func))"#), r"a\u{1b}[2Jb");
 }
 
 #[test]
 fn start_functions_are_refused() {
-    check(
-        with("(func $boot) (start $boot)"),
-        "found a start function, allowed is none",
-    );
+    check(with("(func $boot) (start $boot)"), "found a start function, allowed is none");
 }
 
 #[test]
@@ -95,18 +63,10 @@ fn exactly_one_memory_is_allowed() {
         importing(r#"(import "env" "memory" (memory 1))"#),
         "import 'env::memory' is not allowed",
     );
-    let none = Guest::default()
-        .wat()
-        .replace("(memory (export \"memory\") 3)", "");
-    let none = none
-        .lines()
-        .filter(|line| !line.contains("(data"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let none = Guest::default().wat().replace("(memory (export \"memory\") 3)", "");
+    let none = none.lines().filter(|line| !line.contains("(data")).collect::<Vec<_>>().join("\n");
     check(parse(&none), "found 0 memories, allowed is exactly one");
-    let hidden = Guest::default()
-        .wat()
-        .replace("(memory (export \"memory\") 3)", "(memory 3)");
+    let hidden = Guest::default().wat().replace("(memory (export \"memory\") 3)", "(memory 3)");
     check(
         parse(&hidden),
         "found 1 memories, allowed is exactly one, defined and exported as 'memory'",
@@ -115,13 +75,7 @@ fn exactly_one_memory_is_allowed() {
 
 #[test]
 fn features_outside_of_the_profile_are_refused() {
-    let memory = |memory: &str| {
-        Guest {
-            memory: memory.into(),
-            ..Guest::default()
-        }
-        .wasm()
-    };
+    let memory = |memory: &str| Guest { memory: memory.into(), ..Guest::default() }.wasm();
     check(memory("3 4 shared"), "threads must be enabled");
     check(
         with(
@@ -129,16 +83,12 @@ fn features_outside_of_the_profile_are_refused() {
         ),
         "relaxed SIMD support is not enabled",
     );
-    check(
-        with("(func (result i32) (return_call 0))"),
-        "tail calls support is not enabled",
-    );
+    check(with("(func (result i32) (return_call 0))"), "tail calls support is not enabled");
     check(with("(tag)"), "exceptions");
     check(with("(type (struct))"), "gc");
-    let wide = Guest::default().wat().replace(
-        "(memory (export \"memory\") 3)",
-        "(memory (export \"memory\") i64 3)",
-    );
+    let wide = Guest::default()
+        .wat()
+        .replace("(memory (export \"memory\") 3)", "(memory (export \"memory\") i64 3)");
     let wide = wide.replace("(data (i32.const", "(data (i64.const");
     check(parse(&wide), "memory64 must be enabled");
 }
@@ -146,30 +96,17 @@ fn features_outside_of_the_profile_are_refused() {
 #[test]
 fn state_that_an_image_cannot_hold_is_refused() {
     let table = "(table $t 1 funcref) (elem declare func $f) (func $f)";
+    check(with(&format!("{table} (func (table.set $t (i32.const 0) (ref.func $f)))")), "table.set");
     check(
-        with(&format!(
-            "{table} (func (table.set $t (i32.const 0) (ref.func $f)))"
-        )),
-        "table.set",
-    );
-    check(
-        with(&format!(
-            "{table} (func (drop (table.grow $t (ref.null func) (i32.const 1))))"
-        )),
+        with(&format!("{table} (func (drop (table.grow $t (ref.null func) (i32.const 1))))")),
         "table.grow",
     );
     check(
         with("(data \"passive\") (func (memory.init 2 (i32.const 0) (i32.const 0) (i32.const 1)))"),
         "memory.init",
     );
-    check(
-        with("(data \"passive\")"),
-        "data segment 2 is passive, allowed are active ones",
-    );
-    check(
-        with("(global (mut funcref) (ref.null func))"),
-        "mutable global 1 holds a reference",
-    );
+    check(with("(data \"passive\")"), "data segment 2 is passive, allowed are active ones");
+    check(with("(global (mut funcref) (ref.null func))"), "mutable global 1 holds a reference");
     check(
         with("(data (i32.add (i32.const 1) (i32.const 2)) \"x\")"),
         "data segment 2 is active with a computed offset",
@@ -178,10 +115,7 @@ fn state_that_an_image_cannot_hold_is_refused() {
         with("(data (i32.const 196607) \"xy\")"),
         "data segment 2 ends at byte 196609, the memory has 196608",
     );
-    check(
-        with("(data (i32.const -1) \"x\")"),
-        "data segment 2 ends at byte 4294967296",
-    );
+    check(with("(data (i32.const -1) \"x\")"), "data segment 2 ends at byte 4294967296");
     check(
         with("(func (export \"fuelbox:global:0\"))"),
         "export 'fuelbox:global:0': names that start with",
@@ -218,37 +152,16 @@ fn bombs_for_the_compiler_are_refused_at_the_limit() {
     let fits = |extra: String| drop(Host::fresh(Options::default()).open(with(&extra)).unwrap());
     let locals = |count| format!("(func (local{}))", repeat(" i32", count));
     fits(locals(8192));
-    check(
-        with(&locals(8193)),
-        "locals of one function: found 8193, allowed are 8192",
-    );
+    check(with(&locals(8193)), "locals of one function: found 8193, allowed are 8192");
     let targets =
         |count: usize| format!("(func (br_table{} (i32.const 0)))", repeat(" 0", count + 1));
     fits(targets(8192));
-    check(
-        with(&targets(8193)),
-        "br_table targets: found 8193, allowed are 8192",
-    );
-    let nested = |depth| {
-        format!(
-            "(func {}{})",
-            repeat("block ", depth),
-            repeat("end ", depth)
-        )
-    };
+    check(with(&targets(8193)), "br_table targets: found 8193, allowed are 8192");
+    let nested = |depth| format!("(func {}{})", repeat("block ", depth), repeat("end ", depth));
     fits(nested(1024));
-    check(
-        with(&nested(4097)),
-        "nested blocks: found 4097, allowed are 4096",
-    );
-    check(
-        with("(table 100001 funcref)"),
-        "table elements: found 100001, allowed are 100000",
-    );
-    let large = format!(
-        "(func {})",
-        repeat("(drop (i64.const 0x7fffffffffffffff))", 100_000)
-    );
+    check(with(&nested(4097)), "nested blocks: found 4097, allowed are 4096");
+    check(with("(table 100001 funcref)"), "table elements: found 100001, allowed are 100000");
+    let large = format!("(func {})", repeat("(drop (i64.const 0x7fffffffffffffff))", 100_000));
     check(with(&large), "bytes of one function: found 12000");
     check(
         with(&repeat("(global i32 (i32.const 0))", 1000)),
@@ -279,10 +192,7 @@ fn flipped_bits_never_hurt_the_host() {
             module: fuelbox_engine::GuestModule::new(bad),
             assets: Vec::new(),
         };
-        let limits = fuelbox_engine::JobLimits {
-            fuel: 100_000,
-            ..Default::default()
-        };
+        let limits = fuelbox_engine::JobLimits { fuel: 100_000, ..Default::default() };
         let end = match fuelbox_engine::Model::open(&host.engine, package, &limits, || ()) {
             Ok(_) => "loaded",
             Err(ModelError::Load(outcome)) => outcome.verdict.name(),

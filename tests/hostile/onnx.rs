@@ -10,10 +10,7 @@ use fuelbox_test_support::{
 /// What the stock guest says of a model, as the host passes it on.
 fn refusal(file: Vec<u8>) -> String {
     let host = Host::shared(Options::default());
-    let limits = JobLimits {
-        fuel: 5_000_000_000,
-        ..JobLimits::default()
-    };
+    let limits = JobLimits { fuel: 5_000_000_000, ..JobLimits::default() };
     match Model::open(&host.engine, onnx_package(file), &limits, || ()) {
         Err(error @ ModelError::Load(_)) => {
             assert!(!error.is_host_fault());
@@ -27,15 +24,9 @@ fn refusal(file: Vec<u8>) -> String {
 
 fn check(file: Vec<u8>, expected: &[&str]) {
     let found = refusal(file);
-    assert!(
-        found.starts_with("the guest did not load the model: guest_error: "),
-        "{found}"
-    );
+    assert!(found.starts_with("the guest did not load the model: guest_error: "), "{found}");
     for expected in expected {
-        assert!(
-            found.contains(expected),
-            "{found}\ndoes not contain\n{expected}"
-        );
+        assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
     }
 }
 
@@ -75,10 +66,7 @@ fn a_huge_input_ends_the_load_or_the_job_and_not_the_host() {
         Ok(model) => {
             let limits = JobLimits::default();
             let inputs = [fp32("x", &[1], &[1.0])];
-            model
-                .prepare(&inputs, &[], &limits, &limits)
-                .map(drop)
-                .unwrap_err();
+            model.prepare(&inputs, &[], &limits, &limits).map(drop).unwrap_err();
         }
         Err(error) => assert!(!error.is_host_fault(), "{error}"),
     }
@@ -89,26 +77,12 @@ fn cut_models_are_refused_or_fail_as_the_guests_doing() {
     let model = onnx::mlp(&[8, 4, 2]);
     let host = Host::shared(Options::default());
     for len in (0..model.len()).step_by(model.len() / 40) {
-        let limits = JobLimits {
-            fuel: 1_000_000_000,
-            ..JobLimits::default()
-        };
-        match Model::open(
-            &host.engine,
-            onnx_package(model[..len].to_vec()),
-            &limits,
-            || (),
-        ) {
+        let limits = JobLimits { fuel: 1_000_000_000, ..JobLimits::default() };
+        match Model::open(&host.engine, onnx_package(model[..len].to_vec()), &limits, || ()) {
             Err(ModelError::Load(outcome)) => {
-                assert!(
-                    !matches!(outcome.verdict, Verdict::Completed { .. }),
-                    "cut at {len}"
-                );
+                assert!(!matches!(outcome.verdict, Verdict::Completed { .. }), "cut at {len}");
             }
-            other => panic!(
-                "cut at {len}: {:?}",
-                other.map(drop).map_err(|e| e.to_string())
-            ),
+            other => panic!("cut at {len}: {:?}", other.map(drop).map_err(|e| e.to_string())),
         }
     }
 }

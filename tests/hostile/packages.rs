@@ -21,16 +21,9 @@ fn manifest() -> Manifest {
     let tensor = |name: &str| TensorSignature {
         name: name.into(),
         datatype: DataType::Fp32,
-        shape: Some(vec![
-            OwnedDim::Fixed(1),
-            OwnedDim::Symbol("n".into()),
-            OwnedDim::Any(()),
-        ]),
+        shape: Some(vec![OwnedDim::Fixed(1), OwnedDim::Symbol("n".into()), OwnedDim::Any(())]),
     };
-    let signature = Signature {
-        inputs: vec![tensor("x")],
-        outputs: vec![tensor("y")],
-    };
+    let signature = Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")] };
     let mut manifest = Manifest::new("tiny".into(), "1.2.3".into(), PartRef::of(&wasm), signature);
     manifest.assets = serde_json::from_value(serde_json::json!([
         { "name": "labels.txt", "part": PartRef::of(&labels) }
@@ -58,20 +51,14 @@ fn package() -> Vec<u8> {
 }
 
 fn refusal(file: &[u8]) -> String {
-    let message = Archive::read(file)
-        .map(drop)
-        .expect_err("refused")
-        .to_string();
+    let message = Archive::read(file).map(drop).expect_err("refused").to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
 
 fn check(file: &[u8], expected: &str) {
     let found = refusal(file);
-    assert!(
-        found.contains(expected),
-        "{found}\ndoes not contain\n{expected}"
-    );
+    assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
 }
 
 /// A package with these tar entries: path, type, bytes, size in the header.
@@ -114,14 +101,8 @@ fn what_was_written_is_read() {
 
 #[test]
 fn other_files_are_told_apart() {
-    check(
-        b"",
-        "package: not a package file: it starts with '', expected 'fuelbox package 1'",
-    );
-    check(
-        b"\x89PNG\r\n",
-        "not a package file: it starts with '\u{fffd}PNG\\r '",
-    );
+    check(b"", "package: not a package file: it starts with '', expected 'fuelbox package 1'");
+    check(b"\x89PNG\r\n", "not a package file: it starts with '\u{fffd}PNG\\r '");
     let later = [&package()[..PREFIX_BYTES - 2], b"2\n"].concat();
     check(&later, "format version '2', allowed is 1");
     let manifest = String::from_utf8(manifest().to_bytes()).unwrap();
@@ -158,35 +139,16 @@ fn paths_and_types_cannot_trick_the_reader() {
     let manifest = manifest().to_bytes();
     let first = regular("manifest.json", &manifest);
     let link = ("parts/x", tar::EntryType::Symlink, &b""[..], 0);
-    check(
-        &packed(&[first, link]),
-        "entry 'parts/x' is no regular file",
-    );
-    for path in [
-        "../../etc/passwd",
-        "/etc/passwd",
-        "parts/../x",
-        "parts/",
-        "manifest.json",
-        "x\x1b",
-    ] {
-        check(
-            &packed(&[first, regular(path, b"x")]),
-            "is not named by the manifest",
-        );
+    check(&packed(&[first, link]), "entry 'parts/x' is no regular file");
+    for path in
+        ["../../etc/passwd", "/etc/passwd", "parts/../x", "parts/", "manifest.json", "x\x1b"]
+    {
+        check(&packed(&[first, regular(path, b"x")]), "is not named by the manifest");
     }
-    check(
-        &packed(&[regular("../manifest.json", &manifest)]),
-        "first entry '../manifest.json'",
-    );
+    check(&packed(&[regular("../manifest.json", &manifest)]), "first entry '../manifest.json'");
     check(&packed(&[]), "first entry ''");
     check(&packed(&[first]), "is missing");
-    let long = (
-        "././@LongLink",
-        tar::EntryType::GNULongName,
-        &b"parts/x"[..],
-        7,
-    );
+    let long = ("././@LongLink", tar::EntryType::GNULongName, &b"parts/x"[..], 7);
     check(&packed(&[long, first]), "first entry '././@LongLink'");
 }
 
@@ -198,24 +160,10 @@ fn parts_are_what_the_manifest_says() {
     let labels = &parts()[1];
     let path = format!("parts/{}", manifest.assets[0].part.digest.hex());
     let other = vec![b'x'; labels.len()];
-    check(
-        &packed(&[first, regular(&path, &other)]),
-        "has content of digest",
-    );
-    check(
-        &packed(&[first, regular(&path, b"short")]),
-        "of 5 bytes, the manifest says 9",
-    );
-    check(
-        &packed(&[first, regular(&path, labels), regular(&path, labels)]),
-        "is there twice",
-    );
-    let cut = (
-        path.as_str(),
-        tar::EntryType::Regular,
-        &labels[..],
-        labels.len() as u64,
-    );
+    check(&packed(&[first, regular(&path, &other)]), "has content of digest");
+    check(&packed(&[first, regular(&path, b"short")]), "of 5 bytes, the manifest says 9");
+    check(&packed(&[first, regular(&path, labels), regular(&path, labels)]), "is there twice");
+    let cut = (path.as_str(), tar::EntryType::Regular, &labels[..], labels.len() as u64);
     let mut tar = zstd::decode_all(&packed(&[first, cut])[PREFIX_BYTES..]).unwrap();
     tar.truncate(tar.len() - 1024 - 510);
     check(&compressed(&tar), "damaged or cut short");
@@ -229,11 +177,7 @@ fn manifests_have_one_form_and_sane_content() {
         ("\"abi\":1", "\"abi\": 1", "not in canonical form"),
         ("\"abi\":1", "\"abi\":2", "guest ABI 2, allowed is 1"),
         ("\"abi\":1", "\"abi\":-1", "manifest: "),
-        (
-            "\"abi\":1",
-            "\"abi\":1,\"extra\":1",
-            "unknown field `extra`",
-        ),
+        ("\"abi\":1", "\"abi\":1,\"extra\":1", "unknown field `extra`"),
         ("\"abi\":1,", "", "missing field `abi`"),
         (
             "\"name\":\"tiny\"",
@@ -251,18 +195,11 @@ fn manifests_have_one_form_and_sane_content() {
             "\"size_bytes\":9999999999",
             "of 9999999999 bytes, allowed are 2147483648",
         ),
-        (
-            "\"digest\":\"sha256:",
-            "\"digest\":\"sha255:",
-            "expected 'sha256:' and 64",
-        ),
+        ("\"digest\":\"sha256:", "\"digest\":\"sha255:", "expected 'sha256:' and 64"),
     ] {
         assert!(good.contains(from), "{from}");
         let found = try_json(&good.replacen(from, to, 1));
-        assert!(
-            found.contains(expected),
-            "{found}\ndoes not contain\n{expected}"
-        );
+        assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
     }
     assert!(try_json("{").contains("EOF"));
     assert!(try_json(&"[".repeat(100_000)).contains("manifest: "));
@@ -272,10 +209,7 @@ fn manifests_have_one_form_and_sane_content() {
 fn bombs_do_not_go_off() {
     // A manifest that claims to be huge, and one that is.
     let huge = ("manifest.json", tar::EntryType::Regular, &b""[..], 1 << 40);
-    check(
-        &packed(&[huge]),
-        "manifest of 1099511627776 bytes, allowed are 1048576",
-    );
+    check(&packed(&[huge]), "manifest of 1099511627776 bytes, allowed are 1048576");
     // 3 GiB of zeros in 100 KB, where a part should be: refused by its size before it is read.
     let manifest = manifest();
     let bytes = manifest.to_bytes();

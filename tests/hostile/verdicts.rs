@@ -41,10 +41,7 @@ fn describe(outcome: &Outcome) -> String {
 }
 
 fn fuel(fuel: u64) -> JobLimits {
-    JobLimits {
-        fuel,
-        ..JobLimits::default()
-    }
+    JobLimits { fuel, ..JobLimits::default() }
 }
 
 #[test]
@@ -52,10 +49,7 @@ fn completed_bills_the_fuel_used() {
     // `alloc`: one constant; `run`: two constants dropped, one constant: each costs 1, and each call
     // costs 1 for its function's entry.
     let guest = Guest::running("(drop (i32.const 1)) (drop (i32.const 2))");
-    assert_eq!(
-        check(&guest, fuel(1000)),
-        "completed [0, 0, 40, 66], fuel 6"
-    );
+    assert_eq!(check(&guest, fuel(1000)), "completed [0, 0, 40, 66], fuel 6");
 }
 
 #[test]
@@ -83,27 +77,15 @@ fn endless_loops_bill_the_limit() {
 #[test]
 fn guest_errors_bill_the_fuel_used_and_carry_the_guests_words() {
     let failure = Envelope::failure(Status::InvalidInput, "x is odd\x1b[2J");
-    let guest = Guest {
-        outputs: guest::encode(&failure),
-        ..Guest::default()
-    };
-    let guest = Guest {
-        reply: reply(OUTPUTS_AT, guest.outputs.len()),
-        ..guest
-    };
-    assert_eq!(
-        check(&guest, fuel(1000)),
-        "guest_error: x is odd\\u{1b}[2J, fuel 4"
-    );
+    let guest = Guest { outputs: guest::encode(&failure), ..Guest::default() };
+    let guest = Guest { reply: reply(OUTPUTS_AT, guest.outputs.len()), ..guest };
+    assert_eq!(check(&guest, fuel(1000)), "guest_error: x is odd\\u{1b}[2J, fuel 4");
 }
 
 #[test]
 fn unreachable_bills_the_fuel_used() {
     let text = "trap: wasm `unreachable` instruction executed, fuel ";
-    let ended = check(
-        &Guest::running("(drop (i32.const 1)) unreachable"),
-        fuel(1000),
-    );
+    let ended = check(&Guest::running("(drop (i32.const 1)) unreachable"), fuel(1000));
     assert!(ended.starts_with(text), "{ended}");
     let billed: u64 = ended.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(billed < 10, "{ended}");
@@ -112,50 +94,22 @@ fn unreachable_bills_the_fuel_used() {
 #[test]
 fn other_traps_bill_the_limit() {
     for (run, kind) in [
-        (
-            "(drop (i32.load (i32.const -4)))",
-            TrapKind::MemoryOutOfBounds,
-        ),
-        (
-            "(i32.store (i32.const 196608) (i32.const 1))",
-            TrapKind::MemoryOutOfBounds,
-        ),
-        (
-            "(drop (i32.load offset=4294967295 (i32.const -1)))",
-            TrapKind::MemoryOutOfBounds,
-        ),
-        (
-            "(drop (i32.div_u (i32.const 1) (i32.const 0)))",
-            TrapKind::Arithmetic,
-        ),
-        (
-            "(drop (i32.trunc_f32_s (f32.const nan)))",
-            TrapKind::Arithmetic,
-        ),
+        ("(drop (i32.load (i32.const -4)))", TrapKind::MemoryOutOfBounds),
+        ("(i32.store (i32.const 196608) (i32.const 1))", TrapKind::MemoryOutOfBounds),
+        ("(drop (i32.load offset=4294967295 (i32.const -1)))", TrapKind::MemoryOutOfBounds),
+        ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", TrapKind::Arithmetic),
+        ("(drop (i32.trunc_f32_s (f32.const nan)))", TrapKind::Arithmetic),
         ("(call_indirect (i32.const 0))", TrapKind::BadCall),
         ("(call_indirect (i32.const 9))", TrapKind::BadCall),
         ("(call $deep)", TrapKind::StackOverflow),
     ] {
         let extra = "(table 1 funcref) (func $deep (call $deep))".into();
         let host = Host::fresh(Options::default());
-        let model = host
-            .open(
-                Guest {
-                    extra,
-                    ..Guest::running(run)
-                }
-                .wasm(),
-            )
-            .unwrap();
+        let model = host.open(Guest { extra, ..Guest::running(run) }.wasm()).unwrap();
         let outcome = self::run(&model, &input(), &fuel(50_000_000));
-        let Verdict::Trap { kind: found, .. } = outcome.verdict else {
-            panic!("{outcome:?}")
-        };
+        let Verdict::Trap { kind: found, .. } = outcome.verdict else { panic!("{outcome:?}") };
         assert_eq!((found, outcome.usage.fuel), (kind, 50_000_000), "{run}");
-        assert_eq!(
-            outcome.verdict.replayable(),
-            kind != TrapKind::StackOverflow
-        );
+        assert_eq!(outcome.verdict.replayable(), kind != TrapKind::StackOverflow);
     }
 }
 
@@ -176,23 +130,14 @@ fn memory_grows_to_the_limit_and_not_past_it() {
     let host = Host::fresh(Options::default());
     let model = host.open(guest.wasm()).unwrap();
     for (pages, ends) in [(5, "completed"), (4, "trap"), (3, "trap")] {
-        let limits = JobLimits {
-            memory_bytes: pages * PAGE_BYTES,
-            ..fuel(10_000)
-        };
+        let limits = JobLimits { memory_bytes: pages * PAGE_BYTES, ..fuel(10_000) };
         let outcome = run(&model, &input(), &limits);
         assert_eq!(outcome.verdict.name(), ends, "{pages} pages");
         let peak = if ends == "completed" { 5 } else { 3 };
         assert_eq!(outcome.usage.memory_bytes_peak, peak * PAGE_BYTES);
     }
-    let limits = JobLimits {
-        memory_bytes: 3 * PAGE_BYTES - 1,
-        ..fuel(10_000)
-    };
-    let error = model
-        .prepare(&input(), &[], &limits, &limits)
-        .unwrap_err()
-        .to_string();
+    let limits = JobLimits { memory_bytes: 3 * PAGE_BYTES - 1, ..fuel(10_000) };
+    let error = model.prepare(&input(), &[], &limits, &limits).unwrap_err().to_string();
     assert_eq!(
         error,
         "memory over limit: the loaded model takes 196608 bytes, the limit is 196607"
@@ -218,39 +163,17 @@ fn four_gib_are_the_most_that_any_guest_gets() {
 fn bad_outputs_bill_the_fuel_used() {
     let len = guest::outputs(42.0).len();
     for (reply_at, reply_len, detail) in [
-        (
-            OUTPUTS_AT,
-            len - 1,
-            "reply: tensor 0: offset 0 and length 4",
-        ),
+        (OUTPUTS_AT, len - 1, "reply: tensor 0: offset 0 and length 4"),
         (OUTPUTS_AT, len + 1, "reply: 1 bytes too many"),
         (OUTPUTS_AT + 4, len - 4, "reply: message starts with"),
-        (
-            196_608 - 8,
-            len,
-            "reply of 68 bytes at 0x2fff8, the memory has 196608",
-        ),
-        (
-            u32::MAX,
-            usize::MAX >> 32,
-            "reply of 4294967295 bytes, allowed are 1073741824",
-        ),
+        (196_608 - 8, len, "reply of 68 bytes at 0x2fff8, the memory has 196608"),
+        (u32::MAX, usize::MAX >> 32, "reply of 4294967295 bytes, allowed are 1073741824"),
         (0, 0, "reply: message has 0 bytes, at least 8 are needed"),
-        (
-            guest::SIGNATURE_AT,
-            guest::signature(&[Dim::Fixed(1)]).len(),
-            "reply of kind Signature",
-        ),
+        (guest::SIGNATURE_AT, guest::signature(&[Dim::Fixed(1)]).len(), "reply of kind Signature"),
     ] {
-        let guest = Guest {
-            reply: reply(reply_at, reply_len),
-            ..Guest::default()
-        };
+        let guest = Guest { reply: reply(reply_at, reply_len), ..Guest::default() };
         let ended = check(&guest, fuel(1000));
-        assert!(
-            ended.starts_with(&format!("bad_output: {detail}")),
-            "{ended}"
-        );
+        assert!(ended.starts_with(&format!("bad_output: {detail}")), "{ended}");
         assert!(ended.ends_with(", fuel 4"), "{ended}");
     }
 }
@@ -258,19 +181,10 @@ fn bad_outputs_bill_the_fuel_used() {
 #[test]
 fn output_bytes_at_the_limit_pass_and_one_less_is_bad_output() {
     let len = guest::outputs(42.0).len() as u64;
-    let limits = |output_bytes| JobLimits {
-        output_bytes,
-        ..fuel(1000)
-    };
+    let limits = |output_bytes| JobLimits { output_bytes, ..fuel(1000) };
     assert!(check(&Guest::default(), limits(len)).starts_with("completed"));
     let ended = check(&Guest::default(), limits(len - 1));
-    assert_eq!(
-        ended,
-        format!(
-            "bad_output: reply of {len} bytes, allowed are {}, fuel 4",
-            len - 1
-        )
-    );
+    assert_eq!(ended, format!("bad_output: reply of {len} bytes, allowed are {}, fuel 4", len - 1));
 }
 
 #[test]
@@ -278,14 +192,7 @@ fn outputs_that_break_the_signature_are_bad() {
     let envelope = Envelope::new(Kind::Outputs);
     let outputs = guest::encode(&envelope);
     let reply = reply(OUTPUTS_AT, outputs.len());
-    let ended = check(
-        &Guest {
-            outputs,
-            reply,
-            ..Guest::default()
-        },
-        fuel(1000),
-    );
+    let ended = check(&Guest { outputs, reply, ..Guest::default() }, fuel(1000));
     assert_eq!(ended, "bad_output: 0 outputs, the signature has 1, fuel 4");
 }
 
@@ -294,25 +201,13 @@ fn input_bytes_at_the_limit_pass_and_one_less_is_refused() {
     let host = Host::fresh(Options::default());
     let model = host.open(Guest::default().wasm()).unwrap();
     let prepare = |input_bytes| {
-        let limits = JobLimits {
-            input_bytes,
-            ..fuel(1000)
-        };
+        let limits = JobLimits { input_bytes, ..fuel(1000) };
         model.prepare(&input(), &[], &limits, &limits).map(drop)
     };
     let len = 64 + 4; // header and padding, one FP32
     prepare(len).unwrap();
     let error = prepare(len - 1).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ModelError::InputTooLarge {
-                found: 68,
-                allowed: 67
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, ModelError::InputTooLarge { found: 68, allowed: 67 }), "{error}");
 }
 
 #[test]
@@ -327,13 +222,7 @@ fn bad_pointers_from_alloc_are_bad_output() {
         let host = Host::fresh(Options::default());
         // The load's request has no tensors and is 64 bytes long, the run's has 68.
         let alloc = alloc.to_owned();
-        let ended = match host.open(
-            Guest {
-                alloc: alloc.clone(),
-                ..Guest::default()
-            }
-            .wasm(),
-        ) {
+        let ended = match host.open(Guest { alloc: alloc.clone(), ..Guest::default() }.wasm()) {
             Ok(model) => describe(&run(&model, &input(), &fuel(1000))),
             Err(ModelError::Load(outcome)) => describe(&outcome),
             Err(other) => panic!("{other}"),
@@ -341,10 +230,7 @@ fn bad_pointers_from_alloc_are_bad_output() {
         match detail {
             Some(detail) => {
                 let detail = detail.replace("(68)", "(64)");
-                assert!(
-                    ended.replace("(68)", "(64)").contains(&detail),
-                    "{alloc}: {ended}"
-                );
+                assert!(ended.replace("(68)", "(64)").contains(&detail), "{alloc}: {ended}");
             }
             None if alloc == "(i32.const 0)" => {
                 assert!(
@@ -367,10 +253,7 @@ fn cancelled_jobs_end_soon_and_bill_what_they_used() {
     let deadline = Cancel::at(Instant::now() + Duration::from_millis(20));
     let outcome = prepared.run(&limits, 0, &deadline).unwrap();
     assert_eq!(outcome.verdict, Verdict::Cancelled);
-    assert!(
-        outcome.usage.fuel > 0 && outcome.usage.fuel < limits.fuel,
-        "{outcome:?}"
-    );
+    assert!(outcome.usage.fuel > 0 && outcome.usage.fuel < limits.fuel, "{outcome:?}");
     assert!(!outcome.verdict.replayable());
     // From another thread, and before the start.
     let cancel = Cancel::default();
@@ -387,29 +270,18 @@ fn cancelled_jobs_end_soon_and_bill_what_they_used() {
 fn loads_fail_with_verdicts_too() {
     let load = |guest: Guest| -> String {
         let host = Host::fresh(Options::default());
-        let package = Package {
-            module: GuestModule::new(guest.wasm()),
-            assets: Vec::new(),
-        };
+        let package = Package { module: GuestModule::new(guest.wasm()), assets: Vec::new() };
         match Model::open(&host.engine, package, &fuel(1_000_000), || ()) {
             Err(ModelError::Load(outcome)) => {
                 assert!(
-                    host.engine
-                        .cache()
-                        .list()
-                        .unwrap()
-                        .iter()
-                        .all(|entry| entry.kind == "code")
+                    host.engine.cache().list().unwrap().iter().all(|entry| entry.kind == "code")
                 );
                 describe(&outcome)
             }
             other => panic!("{:?}", other.map(drop)),
         }
     };
-    let loading = |load: &str| Guest {
-        load: load.into(),
-        ..Guest::default()
-    };
+    let loading = |load: &str| Guest { load: load.into(), ..Guest::default() };
     assert!(load(loading("unreachable")).starts_with("trap: "));
     assert!(load(loading(SPIN)).starts_with("out_of_fuel"));
     assert!(
@@ -420,32 +292,17 @@ fn loads_fail_with_verdicts_too() {
         "(i32.const 2))\n  (func (export \"fuelbox_alloc",
     );
     let host = Host::fresh(Options::default());
-    let error = host
-        .open(guest::parse(&wrong_abi))
-        .map(drop)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("the guest speaks ABI version 2, this host 1"),
-        "{error}"
-    );
+    let error = host.open(guest::parse(&wrong_abi)).map(drop).unwrap_err().to_string();
+    assert!(error.contains("the guest speaks ABI version 2, this host 1"), "{error}");
 }
 
 #[test]
 fn exit_is_a_trap_and_bills_the_fuel_used() {
     let imports =
         r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#.into();
-    let ended = check(
-        &Guest {
-            imports,
-            ..Guest::running("(call $exit (i32.const 3))")
-        },
-        fuel(1000),
-    );
-    assert!(
-        ended.starts_with("trap: the guest called proc_exit(3), fuel "),
-        "{ended}"
-    );
+    let ended =
+        check(&Guest { imports, ..Guest::running("(call $exit (i32.const 3))") }, fuel(1000));
+    assert!(ended.starts_with("trap: the guest called proc_exit(3), fuel "), "{ended}");
     assert!(!ended.ends_with("fuel 1000"), "{ended}");
 }
 
@@ -487,10 +344,7 @@ fn wasi_work_is_paid_for_before_it_is_done() {
         imports: r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#.into(),
         ..Guest::running("(drop (call $random (i32.const 0) (i32.const 1048576)))")
     };
-    let guest = Guest {
-        memory: "16".into(),
-        ..guest
-    };
+    let guest = Guest { memory: "16".into(), ..guest };
     let needed = 2 * (1 << 20);
     assert!(check(&guest, fuel(needed)).starts_with("out_of_fuel"));
     // With enough fuel it overwrites its own reply.
@@ -511,17 +365,7 @@ fn logs_are_kept_to_their_limit() {
     };
     let host = Host::fresh(Options::default());
     let model = host.open(guest.wasm()).unwrap();
-    let log = |log_bytes| {
-        run(
-            &model,
-            &input(),
-            &JobLimits {
-                log_bytes,
-                ..fuel(100_000)
-            },
-        )
-        .log
-    };
+    let log = |log_bytes| run(&model, &input(), &JobLimits { log_bytes, ..fuel(100_000) }).log;
     assert_eq!(log(100), "abcdefghi\n".repeat(10));
     assert_eq!(
         log(99),

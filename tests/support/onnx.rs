@@ -21,9 +21,13 @@ pub const EXTERNAL_FILE: &str = "weights.bin";
 ///
 /// Input `input` FP32 `[batch, sizes[0]]`, output `logits` FP32 `[batch, sizes.last()]`.
 pub fn mlp(sizes: &[i64]) -> Vec<u8> {
+    dense("batch", sizes)
+}
+
+fn dense(batch: &str, sizes: &[i64]) -> Vec<u8> {
     let inputs = sizes.first().copied().unwrap_or(1);
     let outputs = sizes.last().copied().unwrap_or(1);
-    let mut model = Model::new("mlp").input("input", Element::F32, &format!("batch, {inputs}"));
+    let mut model = Model::new("mlp").input("input", Element::F32, &format!("{batch}, {inputs}"));
     let mut x = "input".to_owned();
     for (layer, size) in sizes.windows(2).enumerate() {
         let hidden = layer + 2 < sizes.len();
@@ -41,17 +45,16 @@ pub fn mlp(sizes: &[i64]) -> Vec<u8> {
             x = relu;
         }
     }
-    model
-        .output("logits", Element::F32, &format!("batch, {outputs}"))
-        .build()
+    model.output("logits", Element::F32, &format!("{batch}, {outputs}")).build()
 }
 
-/// An [`mlp`] with about `bytes` of weights in layers of 1024 x 1024, 4 MiB each (at least one).
+/// An [`mlp`] with about `bytes` of weights in layers of 1024 x 1024, 4 MiB each (at least one), for
+/// a batch of one.
 pub fn big_mlp(bytes: usize) -> Vec<u8> {
     const WIDTH: i64 = 1024;
     let layer_bytes = (WIDTH * WIDTH * 4) as usize;
     let layers = ((bytes + layer_bytes / 2) / layer_bytes).max(1);
-    mlp(&vec![WIDTH; layers + 1])
+    dense("1", &vec![WIDTH; layers + 1])
 }
 
 /// MobileNetV2 1.0/224 with batch normalisation folded into the convolutions: 3,487,816 parameters,
@@ -73,11 +76,7 @@ pub fn mobilenet_v2() -> Vec<u8> {
         .input("image", Element::F32, "1, 3, 224, 224")
         .scalar("zero", 0.0)
         .scalar("six", 6.0);
-    let mut net = Convolutions {
-        model,
-        output: "image".to_owned(),
-        channels: 3,
-    };
+    let mut net = Convolutions { model, output: "image".to_owned(), channels: 3 };
     net = net.conv("stem", [32, 3, 3, 3], 2, Activation::Relu6);
     for (stage, (expansion, channels, blocks, stride)) in STAGES.into_iter().enumerate() {
         for block in 0..blocks {
@@ -89,19 +88,9 @@ pub fn mobilenet_v2() -> Vec<u8> {
             if expansion > 1 {
                 net = net.conv(&name("expand"), [wide, narrow, 1, 1], 1, Activation::Relu6);
             }
-            net = net.conv(
-                &name("depthwise"),
-                [wide, 1, 3, 3],
-                stride,
-                Activation::Relu6,
-            );
+            net = net.conv(&name("depthwise"), [wide, 1, 3, 3], stride, Activation::Relu6);
             let gain = if residual { RESIDUAL_GAIN } else { LINEAR_GAIN };
-            net = net.conv(
-                &name("project"),
-                [channels, wide, 1, 1],
-                1,
-                Activation::None { gain },
-            );
+            net = net.conv(&name("project"), [channels, wide, 1, 1], 1, Activation::None { gain });
             if residual {
                 net = net.add(&name("add"), &shortcut);
             }
@@ -113,11 +102,7 @@ pub fn mobilenet_v2() -> Vec<u8> {
         .node(Node::new("Flatten", &["pooled"], "features").int("axis", 1))
         .weight("classifier.weight", &[1280, 1000], 1280, CLASSIFIER_GAIN)
         .bias("classifier.bias", 1000)
-        .node(Node::new(
-            "Gemm",
-            &["features", "classifier.weight", "classifier.bias"],
-            "logits",
-        ))
+        .node(Node::new("Gemm", &["features", "classifier.weight", "classifier.bias"], "logits"))
         .output("logits", Element::F32, "1, 1000")
         .build()
 }
@@ -170,32 +155,18 @@ impl Convolutions {
             .bias(&bias, channels)
             .node(conv);
         match activation {
-            Activation::None { .. } => Self {
-                model,
-                output: name.to_owned(),
-                channels,
-            },
+            Activation::None { .. } => Self { model, output: name.to_owned(), channels },
             Activation::Relu6 => {
                 let output = format!("{name}.relu6");
                 let model = model.node(Node::new("Clip", &[name, "zero", "six"], &output));
-                Self {
-                    model,
-                    output,
-                    channels,
-                }
+                Self { model, output, channels }
             }
         }
     }
 
     fn add(self, name: &str, shortcut: &str) -> Self {
-        let model = self
-            .model
-            .node(Node::new("Add", &[&self.output, shortcut], name));
-        Self {
-            model,
-            output: name.to_owned(),
-            ..self
-        }
+        let model = self.model.node(Node::new("Add", &[&self.output, shortcut], name));
+        Self { model, output: name.to_owned(), ..self }
     }
 }
 
@@ -216,27 +187,19 @@ pub fn unknown_operators() -> Vec<u8> {
 
 /// Keeps its one tensor, `weight`, in [`EXTERNAL_FILE`].
 pub fn external_data() -> Vec<u8> {
-    let entry = |key: &str, value: &str| StringStringEntryProto {
-        key: key.into(),
-        value: value.into(),
-    };
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
     let mut weight = writer::tensor("weight", Element::F32, &[4], Vec::new());
     weight.data_location = proto::DATA_LOCATION_EXTERNAL;
-    weight.external_data = vec![
-        entry("location", EXTERNAL_FILE),
-        entry("offset", "0"),
-        entry("length", "16"),
-    ];
+    weight.external_data =
+        vec![entry("location", EXTERNAL_FILE), entry("offset", "0"), entry("length", "16")];
     plus(weight, "4")
 }
 
 /// A tensor `weight` that claims the given dimensions and has 16 bytes. `&[1 << 40]` claims 4 TiB;
 /// `&[1 << 32, 1 << 32]` overflows 64 bits.
 pub fn absurd_weight(dims: &[i64]) -> Vec<u8> {
-    plus(
-        writer::tensor("weight", Element::F32, dims, vec![0; 16]),
-        "elements",
-    )
+    plus(writer::tensor("weight", Element::F32, dims, vec![0; 16]), "elements")
 }
 
 /// An input `input` of the given shape: `"1099511627776"` asks for 4 TiB.

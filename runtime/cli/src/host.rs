@@ -33,9 +33,23 @@ pub(crate) fn engine(cache: Cache) -> Result<Engine> {
 /// How long it took until a model was ready.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoadTime {
+    /// Without the time of the compiler.
     pub(crate) wall: Duration,
-    /// Whether the guest was compiled in that time.
-    pub(crate) compiled: bool,
+    /// Of the compiler, when the guest had to be compiled.
+    pub(crate) compile: Option<Duration>,
+}
+
+/// Stands while the guest is compiled.
+struct Compiling<'a> {
+    _step: Step,
+    started: Instant,
+    took: &'a Cell<Option<Duration>>,
+}
+
+impl Drop for Compiling<'_> {
+    fn drop(&mut self) {
+        self.took.set(Some(self.started.elapsed()));
+    }
 }
 
 /// Opens a model, with a line of progress when its guest has to be compiled.
@@ -45,14 +59,15 @@ pub(crate) fn model(
     verbosity: Verbosity,
 ) -> (Result<Model, ModelError>, LoadTime) {
     let started = Instant::now();
-    let step = Cell::new(None);
+    let took = Cell::new(None);
     let compiling = || {
-        let text = "compiling the guest (once per host) ...";
-        step.set(Some(Step::start(verbosity, text)));
+        let step = Step::start(verbosity, "compiling the guest (once per host) ...");
+        Compiling { _step: step, started: Instant::now(), took: &took }
     };
     let model = Model::open(engine, package, &load_limits(), compiling);
-    let compiled = step.take().is_some();
-    (model, LoadTime { wall: started.elapsed(), compiled })
+    let compile = took.get();
+    let wall = started.elapsed().saturating_sub(compile.unwrap_or_default());
+    (model, LoadTime { wall, compile })
 }
 
 /// Limits of every load. Not the job's: whether a model is in the cache must make no difference.

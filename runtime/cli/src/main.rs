@@ -12,7 +12,6 @@
 mod units;
 mod exit;
 mod file;
-mod base64;
 mod args;
 mod source;
 mod labels;

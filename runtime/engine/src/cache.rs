@@ -111,21 +111,12 @@ impl Cache {
     /// When the folder cannot be made or used, or when others may write to it.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let root = root.into();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&root)
-            .map_err(move_error(&root))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(move_error(&root))?;
         let folder = fs::metadata(&root).map_err(move_error(&root))?;
         let (mode, owner) = (folder.permissions().mode() & 0o777, folder.uid());
         let user = rustix::process::geteuid().as_raw();
         if mode & 0o022 != 0 || owner != user {
-            return Err(CacheError::NotPrivate {
-                path: root,
-                mode,
-                owner,
-                user,
-            });
+            return Err(CacheError::NotPrivate { path: root, mode, owner, user });
         }
         let key_file = root.join(KEY_FILE);
         let key = read_or_make_key(&key_file, &root).map_err(move_error(&key_file))?;
@@ -193,60 +184,57 @@ impl Cache {
         }
     }
 
-    /// Writes an entry and opens it.
-    pub(crate) fn put<T: Serialize + DeserializeOwned>(
+    /// Writes an entry and opens it. `meta` is made while the files are written.
+    pub(crate) fn put<T: Serialize + DeserializeOwned + Send>(
         &self,
         kind: Kind,
         group: &Digest,
         key: &Digest,
-        meta: &T,
         files: &[(&str, &[u8])],
+        meta: impl FnOnce() -> T + Send,
     ) -> Result<Opened<T>, CacheError> {
         let path = self.entry_path(kind, group, key);
-        let put = || -> io::Result<Option<Opened<T>>> {
+        let put = || -> io::Result<Opened<T>> {
             let unfinished = self.root.join(UNFINISHED);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&unfinished)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&unfinished)?;
             let folder = tempfile::tempdir_in(&unfinished)?;
-            for (name, bytes) in files {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(folder.path().join(name))?;
-                crate::image::write_sparse(&file, bytes)?;
-            }
-            let meta = serde_json::to_vec(meta)?;
-            fs::write(folder.path().join(META_FILE), &meta)?;
-            let hashes = files.iter().map(|(name, bytes)| (*name, self.hash(bytes)));
-            fs::write(
-                folder.path().join(SEAL_FILE),
-                self.seal(&path, &meta, hashes).as_bytes(),
-            )?;
+            let (meta, hashes) = std::thread::scope(|scope| {
+                let meta = scope.spawn(meta);
+                let hashes = files.iter().map(|(name, bytes)| {
+                    self.write_file(&folder.path().join(name), bytes)?;
+                    Ok((*name, self.hash(bytes)))
+                });
+                let hashes = hashes.collect::<io::Result<Vec<_>>>();
+                (meta.join(), hashes)
+            });
+            let meta = meta.map_err(|_| io::Error::other("the entry's maker panicked"))?;
+            let json = serde_json::to_vec(&meta)?;
+            fs::write(folder.path().join(META_FILE), &json)?;
+            let seal = self.seal(&path, &json, hashes?.into_iter());
+            fs::write(folder.path().join(SEAL_FILE), seal.as_bytes())?;
             if let Some(group) = path.parent() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(group)?;
+                DirBuilder::new().recursive(true).mode(0o700).create(group)?;
             }
             let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
+            // Opened before the rename: what was just written needs no check.
+            let opened = open_files(folder.path(), &names)?;
             if fs::rename(folder.path(), &path).is_err() {
                 // Another process may have been faster, with an entry as good as this one; or what
                 // is there is damaged.
                 if let Ok(Some(opened)) = self.try_get(&path, &names) {
-                    return Ok(Some(opened));
+                    return Ok(opened);
                 }
                 fs::remove_dir_all(&path)?;
                 fs::rename(folder.path(), &path)?;
             }
-            self.try_get(&path, &names)
+            Ok(Opened { meta, files: opened })
         };
-        let vanished = || io::Error::other("the entry just written is gone or damaged");
-        put()
-            .and_then(|opened| opened.ok_or_else(vanished))
-            .map_err(move_error(&path))
+        put().map_err(move_error(&path))
+    }
+
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        crate::image::write_sparse(&file, bytes)
     }
 
     /// Removes the entries of a group that were used least recently, until `entries_max` are left.
@@ -274,10 +262,13 @@ impl Cache {
         let mut seal = Vec::new();
         (&seal_file).take(64).read_to_end(&mut seal)?;
         let meta = fs::read(path.join(META_FILE))?;
-        let open = |name: &&str| ImageFile::open(File::open(path.join(name))?);
-        let files = names.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+        let files = open_files(path, names)?;
         // The files are hashed through the very mappings that will be used.
-        let hashes = files.iter().map(|file| self.hash(file.bytes()));
+        let hashes = files.iter().map(|file| {
+            let hash = self.hash(file.bytes());
+            file.release();
+            hash
+        });
         let expected = self.seal(path, &meta, names.iter().copied().zip(hashes));
         let Ok(seal) = <[u8; 32]>::try_from(seal) else {
             return Ok(None);
@@ -334,8 +325,7 @@ impl Cache {
 
     fn list_group(&self, kind: Kind, group: &Path) -> Result<Vec<CacheEntry>, CacheError> {
         let name = |path: &Path| {
-            path.file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
         };
         let mut entries = Vec::new();
         for path in folders(group)? {
@@ -374,15 +364,16 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, CacheError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other,
     };
-    let paths = read.and_then(|entries| {
-        entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<_>>>()
-    });
+    let paths = read
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
     let mut paths = paths.map_err(move_error(path))?;
     paths.retain(|path| path.is_dir());
     paths.sort();
     Ok(paths)
+}
+
+fn open_files(path: &Path, names: &[&str]) -> io::Result<Vec<ImageFile>> {
+    names.iter().map(|name| ImageFile::open(File::open(path.join(name))?)).collect()
 }
 
 fn disk_bytes(path: &Path) -> io::Result<u64> {
@@ -395,8 +386,7 @@ fn disk_bytes(path: &Path) -> io::Result<u64> {
 fn read_or_make_key(path: &Path, root: &Path) -> io::Result<[u8; 32]> {
     let read = || -> io::Result<[u8; 32]> {
         let key = fs::read(path)?;
-        key.try_into()
-            .map_err(|_| io::Error::other("the key is damaged: remove the cache"))
+        key.try_into().map_err(|_| io::Error::other("the key is damaged: remove the cache"))
     };
     match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -430,9 +420,7 @@ mod tests {
     }
 
     fn get(cache: &Cache) -> Option<String> {
-        let opened = cache
-            .get::<String>(Kind::Code, &GROUP, &KEY, &["a", "b"])
-            .expect("get");
+        let opened = cache.get::<String>(Kind::Code, &GROUP, &KEY, &["a", "b"]).expect("get");
         opened.map(|opened| {
             assert_eq!(opened.files[0].bytes(), b"first");
             assert_eq!(opened.files[1].bytes(), b"");
@@ -444,9 +432,7 @@ mod tests {
     fn what_was_put_is_there_for_the_next_process() {
         let (_folder, cache) = cache();
         assert_eq!(get(&cache), None);
-        cache
-            .put(Kind::Code, &GROUP, &KEY, &"meta".to_owned(), &FILES)
-            .expect("put");
+        cache.put(Kind::Code, &GROUP, &KEY, &FILES, || "meta".to_owned()).expect("put");
         assert_eq!(get(&cache).as_deref(), Some("meta"));
         let again = Cache::open(cache.path()).expect("cache");
         assert_eq!(get(&again).as_deref(), Some("meta"));
@@ -471,22 +457,16 @@ mod tests {
         ];
         for (index, damage) in damage.into_iter().enumerate() {
             let (_folder, cache) = cache();
-            cache
-                .put(Kind::Code, &GROUP, &KEY, &"meta".to_owned(), &FILES)
-                .expect("put");
+            cache.put(Kind::Code, &GROUP, &KEY, &FILES, || "meta".to_owned()).expect("put");
             damage(&cache.entry_path(Kind::Code, &GROUP, &KEY));
             let cache = Cache::open(cache.path()).expect("cache");
             assert_eq!(get(&cache), None, "damage {index}");
-            cache
-                .put(Kind::Code, &GROUP, &KEY, &"meta".to_owned(), &FILES)
-                .expect("put");
+            cache.put(Kind::Code, &GROUP, &KEY, &FILES, || "meta".to_owned()).expect("put");
             assert_eq!(get(&cache).as_deref(), Some("meta"), "damage {index}");
         }
         let (_folder, cache) = cache();
         let other = Digest::from_bytes([3; 32]);
-        cache
-            .put(Kind::Code, &GROUP, &other, &"meta".to_owned(), &FILES)
-            .expect("put");
+        cache.put(Kind::Code, &GROUP, &other, &FILES, || "meta".to_owned()).expect("put");
         let (from, to) = (
             cache.entry_path(Kind::Code, &GROUP, &other),
             cache.entry_path(Kind::Code, &GROUP, &KEY),
@@ -500,7 +480,7 @@ mod tests {
         let (_folder, cache) = cache();
         let keys: Vec<_> = (0..5).map(|byte| Digest::from_bytes([byte; 32])).collect();
         for (age, key) in keys.iter().enumerate() {
-            cache.put(Kind::Image, &GROUP, key, &0u8, &[]).expect("put");
+            cache.put(Kind::Image, &GROUP, key, &[], || 0u8).expect("put");
             let seal = cache.entry_path(Kind::Image, &GROUP, key).join(SEAL_FILE);
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(age as u64);
             File::options()
@@ -510,17 +490,9 @@ mod tests {
                 .set_modified(time)
                 .expect("time");
         }
-        cache
-            .get::<u8>(Kind::Image, &GROUP, &keys[0], &[])
-            .expect("get")
-            .expect("there");
+        cache.get::<u8>(Kind::Image, &GROUP, &keys[0], &[]).expect("get").expect("there");
         cache.evict(Kind::Image, &GROUP, 2).expect("evict");
-        let left: Vec<_> = cache
-            .list()
-            .expect("list")
-            .into_iter()
-            .map(|entry| entry.key)
-            .collect();
+        let left: Vec<_> = cache.list().expect("list").into_iter().map(|entry| entry.key).collect();
         assert_eq!(left, [keys[0].hex(), keys[4].hex()]);
     }
 

@@ -80,19 +80,16 @@ impl Compiler {
         codegen: Codegen,
         husk: &Husk,
     ) -> Result<Artifact, CompileError> {
-        let bytes =
-            match self {
-                Self::InProcess => engine.precompile_module(husk.bytes()).map_err(|error| {
-                    CompileError::Refused {
-                        message: one_line(&format!("{error:#}")),
-                    }
-                })?,
-                Self::Worker { program, arguments } => {
-                    let mut command = Command::new(program);
-                    command.args(arguments).arg(codegen.name());
-                    run_worker(command, husk.bytes())?
-                }
-            };
+        let bytes = match self {
+            Self::InProcess => engine.precompile_module(husk.bytes()).map_err(|error| {
+                CompileError::Refused { message: one_line(&format!("{error:#}")) }
+            })?,
+            Self::Worker { program, arguments } => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(codegen.name());
+                run_worker(command, husk.bytes())?
+            }
+        };
         Ok(Artifact { bytes })
     }
 }
@@ -126,25 +123,17 @@ fn run_worker(mut command: Command, husk: &[u8]) -> Result<Vec<u8>, CompileError
         }
         let broken = |_| io::Error::other("a reader panicked");
         let artifact = artifact.join().map_err(broken).and_then(|bytes| bytes);
-        (
-            artifact,
-            words.join().ok().and_then(Result::ok).unwrap_or_default(),
-            timed_out,
-        )
+        (artifact, words.join().ok().and_then(Result::ok).unwrap_or_default(), timed_out)
     });
     let status = child.wait().map_err(CompileError::Worker)?;
     let message = one_line(&String::from_utf8_lossy(&words));
     if timed_out {
-        return Err(CompileError::Stopped {
-            reason: "time ran out".into(),
-        });
+        return Err(CompileError::Stopped { reason: "time ran out".into() });
     }
     match status.code() {
         Some(0) => artifact.map_err(CompileError::Worker),
         Some(code) if code == i32::from(EXIT_REFUSED) => Err(CompileError::Refused { message }),
-        _ => Err(CompileError::Stopped {
-            reason: format!("{status}: {message}"),
-        }),
+        _ => Err(CompileError::Stopped { reason: format!("{status}: {message}") }),
     }
 }
 
@@ -154,9 +143,7 @@ fn read_up_to(from: Option<impl Read>, bytes_max: u64) -> io::Result<Vec<u8>> {
         from.take(bytes_max + 1).read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!(
-            "the worker wrote more than {bytes_max} bytes"
-        )));
+        return Err(io::Error::other(format!("the worker wrote more than {bytes_max} bytes")));
     }
     Ok(bytes)
 }
@@ -177,10 +164,7 @@ fn work(codegen: &str) -> wasmtime::Result<()> {
     let codegen = Codegen::from_name(codegen)
         .ok_or_else(|| wasmtime::format_err!("unknown codegen '{codegen}'"))?;
     let mut husk = Vec::new();
-    io::stdin()
-        .lock()
-        .take(crate::limits::constants::MODULE_BYTES_MAX)
-        .read_to_end(&mut husk)?;
+    io::stdin().lock().take(crate::limits::constants::MODULE_BYTES_MAX).read_to_end(&mut husk)?;
     confine()?;
     let engine = wasmtime::Engine::new(&config(&Profile::current(), codegen)?)?;
     let artifact = engine.precompile_module(&husk)?;
@@ -190,10 +174,7 @@ fn work(codegen: &str) -> wasmtime::Result<()> {
 
 /// Sets this process' limits, for good.
 fn confine() -> io::Result<()> {
-    let at_most = |max: u64| Rlimit {
-        current: Some(max),
-        maximum: Some(max),
-    };
+    let at_most = |max: u64| Rlimit { current: Some(max), maximum: Some(max) };
     setrlimit(Resource::As, at_most(ADDRESS_BYTES_MAX))?;
     setrlimit(Resource::Cpu, at_most(CPU_SECONDS_MAX))?;
     setrlimit(Resource::Fsize, at_most(0))?; // no files; stdout is a pipe

@@ -55,9 +55,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let error = || ParseDigestError {
-            found: crate::log::excerpt(text.as_bytes(), 80),
-        };
+        let error = || ParseDigestError { found: crate::log::excerpt(text.as_bytes(), 80) };
         let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
         let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if hex.len() != 64 || !hex.bytes().all(lower) {
@@ -128,13 +126,7 @@ mod tests {
         let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse(), Ok(digest));
-        for bad in [
-            "",
-            "sha256:",
-            &text[..70],
-            &text.to_uppercase(),
-            &text.replace('e', "g"),
-        ] {
+        for bad in ["", "sha256:", &text[..70], &text.to_uppercase(), &text.replace('e', "g")] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -142,15 +142,7 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker)?;
         let profile = profile.digest();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                wasmtime,
-                linker,
-                profile,
-                options,
-                cache,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, profile, options, cache }) })
     }
 
     /// The digest of the profile.
@@ -169,14 +161,15 @@ impl Engine {
     }
 
     /// Makes a guest module ready: from the cache, or by validating, splitting and compiling it.
-    /// `compiling` is called before that, as it takes seconds.
+    /// `compiling` is called before the compiler, which takes seconds, and what it gives is dropped
+    /// after it.
     ///
     /// # Errors
     /// When the module is not allowed or cannot be compiled, and when the host fails.
-    pub fn code(
+    pub fn code<G>(
         &self,
         module: &GuestModule,
-        compiling: impl FnOnce(),
+        compiling: impl FnOnce() -> G,
     ) -> Result<Arc<Code>, EngineError> {
         let group = module.digest();
         let key = self.code_key();
@@ -188,23 +181,14 @@ impl Engine {
         }
         let bytes = module.bytes().map_err(EngineError::Module)?;
         let Split { husk, initial } = split(&validate(&bytes)?)?;
-        compiling();
+        let guard = compiling();
         let options = &self.inner.options;
-        let artifact = options
-            .compiler
-            .compile(&self.inner.wasmtime, options.codegen, &husk)?;
-        let meta = CodeMeta {
-            mutable_globals: husk.mutable_globals(),
-            wasm_bytes: bytes.len() as u64,
-        };
-        let files = [
-            (ARTIFACT_FILE, artifact.bytes()),
-            (INITIAL_FILE, initial.as_slice()),
-        ];
-        let opened = self
-            .inner
-            .cache
-            .put(Kind::Code, &group, &key, &meta, &files)?;
+        let artifact = options.compiler.compile(&self.inner.wasmtime, options.codegen, &husk)?;
+        drop(guard);
+        let meta =
+            CodeMeta { mutable_globals: husk.mutable_globals(), wasm_bytes: bytes.len() as u64 };
+        let files = [(ARTIFACT_FILE, artifact.bytes()), (INITIAL_FILE, initial.as_slice())];
+        let opened = self.inner.cache.put(Kind::Code, &group, &key, &files, || meta)?;
         Ok(Arc::new(self.open_code(group, opened)?))
     }
 
@@ -256,20 +240,12 @@ impl Engine {
                 .collect::<wasmtime::Result<_>>()?,
         };
         let initial = self.pool(initial);
-        Ok(Code {
-            pre,
-            exports,
-            initial,
-            module,
-            wasm_bytes: meta.wasm_bytes,
-        })
+        Ok(Code { pre, exports, initial, module, wasm_bytes: meta.wasm_bytes })
     }
 
     /// A pool of slots for an image, as this host wants them.
     pub(crate) fn pool(&self, image: ImageFile) -> Arc<SlotPool> {
-        let Options {
-            reset, slots_max, ..
-        } = self.inner.options;
+        let Options { reset, slots_max, .. } = self.inner.options;
         SlotPool::new(Arc::new(image), reset, slots_max)
     }
 }
@@ -304,8 +280,6 @@ impl Code {
 
 impl std::fmt::Debug for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Code")
-            .field("module", &self.module)
-            .finish_non_exhaustive()
+        f.debug_struct("Code").field("module", &self.module).finish_non_exhaustive()
     }
 }

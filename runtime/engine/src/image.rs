@@ -70,6 +70,20 @@ impl ImageFile {
     }
 }
 
+impl ImageFile {
+    /// Gives the mapped pages back; they are read from the file again when they are needed.
+    pub(crate) fn release(&self) {
+        if self.len > 0 {
+            // SAFETY: the mapping belongs to this value; a shared file mapping shows the same bytes
+            // again. An error only means that the pages stay.
+            let _ = unsafe {
+                let advice = rustix::mm::Advice::LinuxDontNeed;
+                rustix::mm::madvise(self.start.cast_mut().cast(), self.len, advice)
+            };
+        }
+    }
+}
+
 impl Drop for ImageFile {
     fn drop(&mut self) {
         if self.len > 0 {
@@ -113,10 +127,7 @@ fn page_runs(bytes: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let zero = is_zero(rest.chunks(PAGE_BYTES).next()?);
-        let pages = rest
-            .chunks(PAGE_BYTES)
-            .take_while(|page| is_zero(page) == zero)
-            .count();
+        let pages = rest.chunks(PAGE_BYTES).take_while(|page| is_zero(page) == zero).count();
         let (run, after) = rest.split_at((pages * PAGE_BYTES).min(rest.len()));
         rest = after;
         Some((zero, run))
@@ -208,15 +219,8 @@ impl ModelImage {
 
     /// What the load used.
     pub fn load_usage(&self) -> Usage {
-        let ImageMeta {
-            load_fuel,
-            load_memory_bytes,
-            ..
-        } = self.meta;
-        Usage {
-            fuel: load_fuel,
-            memory_bytes_peak: load_memory_bytes,
-        }
+        let ImageMeta { load_fuel, load_memory_bytes, .. } = self.meta;
+        Usage { fuel: load_fuel, memory_bytes_peak: load_memory_bytes }
     }
 
     /// What the guest printed while it loaded.
@@ -243,10 +247,7 @@ mod tests {
         *bytes.last_mut().expect("bytes") = 3;
         let image = ImageFile::anonymous(&bytes).expect("image");
         assert_eq!(image.bytes(), bytes);
-        assert_eq!(
-            page_runs(&bytes).map(|(_, run)| run.len()).sum::<usize>(),
-            bytes.len()
-        );
+        assert_eq!(page_runs(&bytes).map(|(_, run)| run.len()).sum::<usize>(), bytes.len());
     }
 
     #[test]

@@ -43,12 +43,12 @@ pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
 pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};
-pub use model::{Model, ModelError, Prepared};
 #[cfg(feature = "warm-reuse")]
 pub use model::Warm;
+pub use model::{Model, ModelError, Prepared};
 pub use package::{
     Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
-    Package, PartRef, write_archive,
+    NamedPart, Package, PartRef, write_archive,
 };
 pub use profile::{Codegen, OptLevel, Profile};
 pub use sandbox::{Cancel, HostFault, Request, Sandbox};

@@ -5,12 +5,12 @@
 
 use crate::{
     engine::Code,
-    image::{ImageMeta, image_digest},
+    image::GlobalValue,
     limits::JobLimits,
     sandbox::{Cancel, Entry, HostFault, Sandbox, Stop, bad_request},
     signature::Signature,
     tensor::OwnedParameter,
-    verdict::{Outcome, Verdict},
+    verdict::{Outcome, Usage, Verdict},
 };
 use fuelbox_abi::{ABI_VERSION, DataType, Envelope, Kind, Shape, TensorSpec, TensorView};
 use std::sync::Arc;
@@ -29,11 +29,20 @@ pub(crate) struct LoadRequest<'a> {
     pub(crate) parameters: &'a [OwnedParameter],
 }
 
-/// What a load leaves behind, not stored yet.
-#[derive(Debug)]
+/// What a load leaves behind: the instance, whose memory is not stored yet.
 pub(crate) struct Loaded {
-    pub(crate) meta: ImageMeta,
-    pub(crate) memory: Vec<u8>,
+    sandbox: Sandbox,
+    pub(crate) signature: Signature,
+    pub(crate) globals: Vec<GlobalValue>,
+    pub(crate) usage: Usage,
+    pub(crate) log: String,
+}
+
+impl Loaded {
+    /// The memory to be stored as the model image.
+    pub(crate) fn memory(&mut self) -> &[u8] {
+        self.sandbox.memory()
+    }
 }
 
 /// Loads a model.
@@ -56,21 +65,9 @@ pub(crate) fn load(
     };
     let lost = || HostFault::Engine(wasmtime::format_err!("a mutable global cannot be read"));
     let globals = sandbox.globals().ok_or_else(lost)?;
-    let memory = sandbox.memory().to_vec();
-    let done = Verdict::Completed {
-        outputs: Vec::new(),
-        parameters: Vec::new(),
-    };
-    let Outcome { usage, log, .. } = sandbox.end(done)?;
-    let meta = ImageMeta {
-        digest: image_digest(&memory),
-        globals,
-        signature,
-        load_fuel: usage.fuel,
-        load_memory_bytes: usage.memory_bytes_peak,
-        load_log: log,
-    };
-    Ok(Ok(Loaded { meta, memory }))
+    let (usage, log) =
+        sandbox.books(&Verdict::Completed { outputs: vec![], parameters: vec![] })?;
+    Ok(Ok(Loaded { sandbox, signature, globals, usage, log }))
 }
 
 fn start(
@@ -82,23 +79,13 @@ fn start(
 ) -> Result<Signature, Stop> {
     let exports = code.exports();
     sandbox.call_plain::<()>(exports.initialize.as_ref(), cancel)?;
-    let abi = sandbox
-        .call_plain::<i32>(Some(&exports.abi), cancel)?
-        .unwrap_or_default();
+    let abi = sandbox.call_plain::<i32>(Some(&exports.abi), cancel)?.unwrap_or_default();
     if abi != ABI_VERSION as i32 {
         let detail = format!("the guest speaks ABI version {abi}, this host {ABI_VERSION}");
         return Err(Verdict::BadOutput { detail }.into());
     }
-    let parameters: Vec<_> = request
-        .parameters
-        .iter()
-        .map(OwnedParameter::view)
-        .collect();
-    let tensors: Vec<_> = request
-        .assets
-        .iter()
-        .map(|(name, bytes)| asset(name, bytes))
-        .collect();
+    let parameters: Vec<_> = request.parameters.iter().map(OwnedParameter::view).collect();
+    let tensors: Vec<_> = request.assets.iter().map(|(name, bytes)| asset(name, bytes)).collect();
     let envelope = Envelope {
         tensors: &tensors,
         specs: request.shapes,
@@ -110,10 +97,7 @@ fn start(
     sandbox.read(reply, limits.output_bytes, |message| {
         let bad = |detail: String| Verdict::BadOutput { detail };
         if message.kind() != Kind::Signature {
-            return Err(bad(format!(
-                "reply of kind {:?}, expected Signature",
-                message.kind()
-            )));
+            return Err(bad(format!("reply of kind {:?}, expected Signature", message.kind())));
         }
         let twice = || bad("signature: a name appears twice".into());
         Signature::from_specs(message.specs()).ok_or_else(twice)
@@ -122,10 +106,5 @@ fn start(
 
 fn asset<'a>(name: &'a str, bytes: &'a [u8]) -> TensorView<'a> {
     let shape = Shape::new(&[bytes.len() as u64]).unwrap_or_default(); // rank 1 is in bounds
-    TensorView {
-        name,
-        datatype: DataType::Uint8,
-        shape,
-        bytes,
-    }
+    TensorView { name, datatype: DataType::Uint8, shape, bytes }
 }

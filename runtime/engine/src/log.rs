@@ -12,18 +12,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self {
-            limit_bytes,
-            head: Vec::new(),
-            tail: Default::default(),
-            dropped_bytes: 0,
-        }
+        Self { limit_bytes, head: Vec::new(), tail: Default::default(), dropped_bytes: 0 }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        let head_room = (self.limit_bytes / 2)
-            .saturating_sub(self.head.len())
-            .min(bytes.len());
+        let head_room = (self.limit_bytes / 2).saturating_sub(self.head.len()).min(bytes.len());
         let (head, bytes) = bytes.split_at(head_room);
         self.head.extend_from_slice(head);
         let tail_max = self.limit_bytes - self.limit_bytes / 2;
@@ -47,9 +40,8 @@ impl Log {
     pub(crate) fn last_words(&self) -> Option<String> {
         let text = self.text();
         let text = text.trim_end();
-        let start = text
-            .rfind("panicked at ")
-            .map(|at| text[..at].rfind('\n').map_or(0, |n| n + 1));
+        let start =
+            text.rfind("panicked at ").map(|at| text[..at].rfind('\n').map_or(0, |n| n + 1));
         let start = start.unwrap_or_else(|| text.rfind('\n').map_or(0, |newline| newline + 1));
         let words = text[start..]
             .lines()
@@ -83,11 +75,7 @@ fn escape(bytes: &[u8]) -> String {
 pub(crate) fn excerpt(bytes: &[u8], bytes_max: usize) -> String {
     let line = escape(&bytes[..bytes.len().min(bytes_max)]).replace(['\n', '\t'], " ");
     let cut = line.floor_char_boundary(bytes_max);
-    let ellipsis = if bytes.len() > bytes_max || cut < line.len() {
-        "…"
-    } else {
-        ""
-    };
+    let ellipsis = if bytes.len() > bytes_max || cut < line.len() { "…" } else { "" };
     format!("{}{ellipsis}", &line[..cut])
 }
 
@@ -105,14 +93,8 @@ mod tests {
     fn first_and_last_bytes_are_kept() {
         assert_eq!(log(8, &["abcdefgh"]), "abcdefgh");
         assert_eq!(log(8, &["abcd", "efgh"]), "abcdefgh");
-        assert_eq!(
-            log(8, &["abcdefghi"]),
-            "abcd\n[1 bytes of log dropped]\nfghi"
-        );
-        assert_eq!(
-            log(8, &["abcdef", "ghi", "jkl"]),
-            "abcd\n[4 bytes of log dropped]\nijkl"
-        );
+        assert_eq!(log(8, &["abcdefghi"]), "abcd\n[1 bytes of log dropped]\nfghi");
+        assert_eq!(log(8, &["abcdef", "ghi", "jkl"]), "abcd\n[4 bytes of log dropped]\nijkl");
         assert_eq!(log(0, &["abc"]), "\n[3 bytes of log dropped]\n");
     }
 
@@ -120,10 +102,7 @@ mod tests {
     fn strangers_cannot_move_the_cursor() {
         assert_eq!(log(64, &["a\x1b[2Jb\r"]), "a\\u{1b}[2Jb\\r");
         assert_eq!(excerpt(b"one\ntwo", 5), "one t…");
-        assert_eq!(
-            excerpt("ä".as_bytes(), 1),
-            "\u{fffd}…".replace('\u{fffd}', "")
-        );
+        assert_eq!(excerpt("ä".as_bytes(), 1), "\u{fffd}…".replace('\u{fffd}', ""));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use crate::{
     cache::{CacheError, Kind, Opened},
     digest::{Digest, Hasher},
     engine::{Code, Engine, EngineError},
-    image::{ImageMeta, ModelImage},
+    image::{ImageMeta, ModelImage, image_digest},
     limits::{JobLimits, constants::SHAPE_IMAGES_MAX},
-    load::{LoadRequest, Loaded, load},
+    load::{LoadRequest, load},
     package::Package,
     sandbox::{Cancel, HostFault, Request, Sandbox},
     signature::{InputError, Signature, shape_specs},
@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Model {
     engine: Engine,
     code: Arc<Code>,
-    package: Package,
+    /// To load it again for other shapes; none when the model has no use for that.
+    package: Option<Package>,
     key: Digest,
     /// Loaded without shapes: what the model says of itself, and the image for jobs when it has no
     /// symbolic dimensions.
@@ -88,20 +89,22 @@ impl ModelError {
 
 impl Model {
     /// Makes a package ready: compiles its guest and loads it, or takes both from the cache.
-    /// `compiling` is called before the former, as it takes seconds.
+    /// `compiling` is called before the former, which takes seconds, and what it gives is dropped
+    /// after it.
     ///
     /// # Errors
     /// When the package is refused, when its guest fails to load it within `limits`, and when the host
     /// fails.
-    pub fn open(
+    pub fn open<G>(
         engine: &Engine,
         package: Package,
         limits: &JobLimits,
-        compiling: impl FnOnce(),
+        compiling: impl FnOnce() -> G,
     ) -> Result<Self, ModelError> {
         let code = engine.code(&package.module, compiling)?;
         let key = model_key(engine, &package);
         let (described, _) = image(engine, &code, &package, &key, &[], limits)?;
+        let package = described.signature().needs_shapes().then_some(package);
         Ok(Self {
             engine: engine.clone(),
             code,
@@ -144,29 +147,22 @@ impl Model {
         let request = Request::new(tensors, parameters);
         let found = request.encode()?.len() as u64;
         if found > limits.input_bytes {
-            return Err(ModelError::InputTooLarge {
-                found,
-                allowed: limits.input_bytes,
-            });
+            return Err(ModelError::InputTooLarge { found, allowed: limits.input_bytes });
         }
-        let (image, loaded) = if self.signature().needs_shapes() {
-            self.planned(&shape_specs(tensors), load_limits)?
-        } else {
-            (self.described.clone(), false)
+        let (image, loaded) = match &self.package {
+            Some(package) => self.planned(package, &shape_specs(tensors), load_limits)?,
+            None => (self.described.clone(), false),
         };
         let (found, allowed) = (image.len_bytes(), limits.memory_bytes);
         if found > allowed {
             return Err(ModelError::MemoryLimit { found, allowed });
         }
-        Ok(Prepared {
-            image,
-            request,
-            loaded,
-        })
+        Ok(Prepared { image, request, loaded })
     }
 
     fn planned(
         &self,
+        package: &Package,
         shapes: &[TensorSpec<'_>],
         limits: &JobLimits,
     ) -> Result<(Arc<ModelImage>, bool), ModelError> {
@@ -180,14 +176,7 @@ impl Model {
             return Ok((image, false));
         }
         drop(planned); // others go on while this one loads; two that load the same agree
-        let image = image(
-            &self.engine,
-            &self.code,
-            &self.package,
-            &self.key,
-            shapes,
-            limits,
-        )?;
+        let image = image(&self.engine, &self.code, package, &self.key, shapes, limits)?;
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         planned.push((key, image.0.clone()));
         if planned.len() > SHAPE_IMAGES_MAX {
@@ -270,31 +259,32 @@ fn image(
     let open = |opened: Opened<ImageMeta>| -> Option<Arc<ModelImage>> {
         let Opened { meta, mut files } = opened;
         let pool = engine.pool(files.pop()?);
-        Some(Arc::new(ModelImage {
-            code: code.clone(),
-            meta,
-            pool,
-        }))
+        Some(Arc::new(ModelImage { code: code.clone(), meta, pool }))
     };
-    if let Some(image) = cache
-        .get(Kind::Image, model, &key, &[MEMORY_FILE])?
-        .and_then(open)
-    {
+    if let Some(image) = cache.get(Kind::Image, model, &key, &[MEMORY_FILE])?.and_then(open) {
         return Ok((image, false));
     }
-    let assets: Vec<_> = package
-        .assets
-        .iter()
-        .map(|asset| (asset.name.as_str(), &*asset.bytes))
-        .collect();
-    let request = LoadRequest {
-        assets: &assets,
-        shapes,
-        parameters: &[],
-    };
-    let Loaded { meta, memory } = load(code, &request, limits, &Cancel::default())?
+    let assets: Vec<_> =
+        package.assets.iter().map(|asset| (asset.name.as_str(), &*asset.bytes)).collect();
+    let request = LoadRequest { assets: &assets, shapes, parameters: &[] };
+    let mut loaded = load(code, &request, limits, &Cancel::default())?
         .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
-    let opened = cache.put(Kind::Image, model, &key, &meta, &[(MEMORY_FILE, &memory)])?;
+    let mut meta = ImageMeta {
+        digest: Digest::from_bytes([0; 32]), // follows below
+        globals: loaded.globals.clone(),
+        signature: loaded.signature.clone(),
+        load_fuel: loaded.usage.fuel,
+        load_memory_bytes: loaded.usage.memory_bytes_peak,
+        load_log: loaded.log.clone(),
+    };
+    // A model that waits for shapes runs nothing: what it says of itself is all there is to keep.
+    let runs = !shapes.is_empty() || !loaded.signature.needs_shapes();
+    let memory = if runs { loaded.memory() } else { &[] };
+    let opened = cache.put(Kind::Image, model, &key, &[(MEMORY_FILE, memory)], || {
+        meta.digest = image_digest(memory);
+        meta
+    })?;
+    drop(loaded);
     // One more than the shapes: the model without any.
     cache.evict(Kind::Image, model, SHAPE_IMAGES_MAX + 1)?;
     let lost = || HostFault::Engine(wasmtime::format_err!("one file was asked for"));
@@ -304,13 +294,9 @@ fn image(
 /// What a model is: its guest, its assets, and the rules that it runs by.
 fn model_key(engine: &Engine, package: &Package) -> Digest {
     let mut hasher = Hasher::new("fuelbox model 1");
-    hasher
-        .field(engine.profile().as_bytes())
-        .field(package.module.digest().as_bytes());
+    hasher.field(engine.profile().as_bytes()).field(package.module.digest().as_bytes());
     for asset in &package.assets {
-        hasher
-            .field(asset.name.as_bytes())
-            .field(asset.digest.as_bytes());
+        hasher.field(asset.name.as_bytes()).field(asset.digest.as_bytes());
     }
     hasher.finish()
 }
@@ -318,9 +304,7 @@ fn model_key(engine: &Engine, package: &Package) -> Digest {
 fn shapes_key(shapes: &[TensorSpec<'_>]) -> Digest {
     let mut hasher = Hasher::new("fuelbox shapes 1");
     for spec in shapes {
-        hasher
-            .field(spec.name.as_bytes())
-            .number(spec.datatype.code().into());
+        hasher.field(spec.name.as_bytes()).number(spec.datatype.code().into());
         let shape = spec.dims.and_then(|dims| dims.fixed()).unwrap_or_default();
         hasher.number(shape.len() as u64);
         for &dim in shape.iter() {

@@ -29,10 +29,7 @@ pub struct Profile {
 /// The Wasm features that guests may use, as the profile names them and as the engine does.
 const FEATURES: [(&str, WasmFeatures); 9] = [
     ("mutable-global", WasmFeatures::MUTABLE_GLOBAL),
-    (
-        "saturating-float-to-int",
-        WasmFeatures::SATURATING_FLOAT_TO_INT,
-    ),
+    ("saturating-float-to-int", WasmFeatures::SATURATING_FLOAT_TO_INT),
     ("sign-extension", WasmFeatures::SIGN_EXTENSION),
     ("reference-types", WasmFeatures::REFERENCE_TYPES),
     ("multi-value", WasmFeatures::MULTI_VALUE),
@@ -44,9 +41,7 @@ const FEATURES: [(&str, WasmFeatures); 9] = [
 
 /// The features that the engine compiles.
 fn wasmtime_features() -> WasmFeatures {
-    FEATURES
-        .iter()
-        .fold(WasmFeatures::empty(), |all, (_, feature)| all | *feature)
+    FEATURES.iter().fold(WasmFeatures::empty(), |all, (_, feature)| all | *feature)
 }
 
 /// The same features for validation. (Two crate versions, so two types of flags.)
@@ -136,9 +131,7 @@ pub(crate) fn config(profile: &Profile, codegen: Codegen) -> wasmtime::Result<Co
     config.wasm_features(WasmFeatures::all(), false);
     config.wasm_features(wasmtime_features(), true);
     config.cranelift_nan_canonicalization(profile.nan_canonicalization);
-    config
-        .consume_fuel(true)
-        .operator_cost(cost::operator_cost());
+    config.consume_fuel(true).operator_cost(cost::operator_cost());
     // Stacks: a job runs on a stack of its own, of which the guest may use the larger part.
     config.max_wasm_stack(constants::WASM_STACK_BYTES);
     config.async_stack_size(constants::WASM_STACK_BYTES + constants::HOST_STACK_BYTES);
@@ -151,10 +144,7 @@ pub(crate) fn config(profile: &Profile, codegen: Codegen) -> wasmtime::Result<Co
     config.memory_guard_size(crate::slot::GUARD_BYTES as u64);
     config.table_lazy_init(true);
     // Nothing reads backtraces: a trap's text comes from the guest's log.
-    config
-        .wasm_backtrace_max_frames(None)
-        .native_unwind_info(false)
-        .generate_address_map(true);
+    config.wasm_backtrace_max_frames(None).native_unwind_info(false).generate_address_map(true);
     match codegen {
         Codegen::Native | Codegen::NativeAt(OptLevel::Speed) => {
             config.cranelift_opt_level(wasmtime::OptLevel::Speed);
@@ -193,14 +183,8 @@ mod tests {
     #[test]
     fn validator_and_engine_know_the_same_features() {
         assert_eq!(validator_features().bits(), {
-            let names: Vec<_> = validator_features()
-                .iter_names()
-                .map(|(name, _)| name)
-                .collect();
-            let ours: Vec<_> = wasmtime_features()
-                .iter_names()
-                .map(|(name, _)| name)
-                .collect();
+            let names: Vec<_> = validator_features().iter_names().map(|(name, _)| name).collect();
+            let ours: Vec<_> = wasmtime_features().iter_names().map(|(name, _)| name).collect();
             assert_eq!(names, ours);
             validator_features().bits()
         });

@@ -77,10 +77,7 @@ pub struct Cancel {
 impl Cancel {
     /// Stops a job at this time, and before when [`Cancel::cancel`] is called.
     pub fn at(deadline: Instant) -> Self {
-        Self {
-            deadline: Some(deadline),
-            ..Self::default()
-        }
+        Self { deadline: Some(deadline), ..Self::default() }
     }
 
     /// Stops the job soon: at its next look, some ten million units of fuel later.
@@ -90,9 +87,7 @@ impl Cancel {
 
     fn is_due(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
-            || self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 
@@ -112,16 +107,8 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn encode(&self) -> Result<Encoded<'_>, EncodeError> {
-        let Self {
-            tensors,
-            parameters,
-        } = self;
-        Envelope {
-            tensors,
-            parameters,
-            ..Envelope::new(Kind::Run)
-        }
-        .encode()
+        let Self { tensors, parameters } = self;
+        Envelope { tensors, parameters, ..Envelope::new(Kind::Run) }.encode()
     }
 }
 
@@ -175,13 +162,7 @@ impl Sandbox {
         // The image is there whatever the limit; a limit below it only stops growth. Callers refuse
         // such limits with a better word (`ModelError::MemoryLimit`).
         let memory_bytes_max = limits.memory_bytes.max(pool.image().len() as u64);
-        let mut store = Store::new(
-            code.engine(),
-            State {
-                wasi,
-                memory_bytes_max,
-            },
-        );
+        let mut store = Store::new(code.engine(), State { wasi, memory_bytes_max });
         store.limiter(|state| state);
         let instance = slot::with_slot(pool, &fault, || code.pre().instantiate(&mut store))
             .map_err(|error| HostFault::Memory(error.into()))?
@@ -190,24 +171,14 @@ impl Sandbox {
             if let Some(global) = instance.get_module_export(&mut store, export)
                 && let Some(global) = global.into_global()
             {
-                global
-                    .set(&mut store, value.val())
-                    .map_err(HostFault::Engine)?;
+                global.set(&mut store, value.val()).map_err(HostFault::Engine)?;
             }
         }
         // Fuel after instantiation: what that takes differs between versions and strategies.
         store.set_fuel(limits.fuel).map_err(HostFault::Engine)?;
         let interval = Some(CANCEL_INTERVAL_FUEL);
-        store
-            .fuel_async_yield_interval(interval)
-            .map_err(HostFault::Engine)?;
-        Ok(Self {
-            store,
-            instance,
-            code: code.clone(),
-            fault,
-            limits: *limits,
-        })
+        store.fuel_async_yield_interval(interval).map_err(HostFault::Engine)?;
+        Ok(Self { store, instance, code: code.clone(), fault, limits: *limits })
     }
 
     /// Runs the job. Whatever the guest does is in the outcome.
@@ -257,6 +228,12 @@ impl Sandbox {
 
     /// Closes the books on a job.
     pub(crate) fn end(mut self, verdict: Verdict) -> Result<Outcome, HostFault> {
+        let (usage, log) = self.books(&verdict)?;
+        Ok(Outcome { verdict, usage, log })
+    }
+
+    /// What a job that ends so has used, and what it printed.
+    pub(crate) fn books(&mut self, verdict: &Verdict) -> Result<(Usage, String), HostFault> {
         if self.fault.load(Ordering::Relaxed) {
             return Err(HostFault::Growth);
         }
@@ -266,12 +243,7 @@ impl Sandbox {
             fuel: verdict.billed_fuel(counted, &self.limits),
             memory_bytes_peak: self.memory().len() as u64,
         };
-        let log = self.store.data().wasi.log(|log| log.text());
-        Ok(Outcome {
-            verdict,
-            usage,
-            log,
-        })
+        Ok((usage, self.store.data().wasi.log(|log| log.text())))
     }
 
     pub(crate) fn memory(&mut self) -> &[u8] {
@@ -286,10 +258,7 @@ impl Sandbox {
     pub(crate) fn globals(&mut self) -> Option<Vec<GlobalValue>> {
         let exports = self.code.clone();
         let read = |export| {
-            let global = self
-                .instance
-                .get_module_export(&mut self.store, export)?
-                .into_global()?;
+            let global = self.instance.get_module_export(&mut self.store, export)?.into_global()?;
             GlobalValue::from_val(&global.get(&mut self.store))
         };
         exports.exports().globals.iter().map(read).collect()
@@ -326,17 +295,11 @@ impl Sandbox {
         if pointer == 0 {
             return Err(no_room(message.len(), "the guest has no memory for it").into());
         }
-        let memory = self
-            .instance
-            .get_module_export(&mut self.store, &exports.memory);
-        let memory = memory
-            .and_then(|export| export.into_memory())
-            .ok_or_else(no_memory)?;
+        let memory = self.instance.get_module_export(&mut self.store, &exports.memory);
+        let memory = memory.and_then(|export| export.into_memory()).ok_or_else(no_memory)?;
         let bytes = memory.data_mut(&mut self.store);
         let start = pointer as usize;
-        let place = bytes
-            .get_mut(start..)
-            .and_then(|rest| rest.get_mut(..message.len()));
+        let place = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..message.len()));
         let Some(place) = place.filter(|_| start.is_multiple_of(ALIGNMENT_BYTES)) else {
             let detail = format!(
                 "fuelbox_alloc({len}) gave {pointer:#x}, expected a multiple of {ALIGNMENT_BYTES} \
@@ -352,10 +315,7 @@ impl Sandbox {
         let function = self.function::<(u32, u32), i64>(export)?;
         let reply = drive(function.call_async(&mut self.store, (pointer, len)), cancel);
         let (start, len) = unpack_reply(self.sort(reply)?);
-        Ok(Reply {
-            start: start as usize,
-            len: len as usize,
-        })
+        Ok(Reply { start: start as usize, len: len as usize })
     }
 
     /// Reads a reply in place.
@@ -370,26 +330,15 @@ impl Sandbox {
         let memory_bytes = memory.len();
         let bad = |detail: String| Stop::from(Verdict::BadOutput { detail });
         if len as u64 > bytes_max {
-            return Err(bad(format!(
-                "reply of {len} bytes, allowed are {bytes_max}"
-            )));
+            return Err(bad(format!("reply of {len} bytes, allowed are {bytes_max}")));
         }
-        let bytes = memory
-            .get(start..)
-            .and_then(|rest| rest.get(..len))
-            .ok_or_else(|| {
-                bad(format!(
-                    "reply of {len} bytes at {start:#x}, the memory has {memory_bytes}"
-                ))
-            })?;
+        let bytes = memory.get(start..).and_then(|rest| rest.get(..len)).ok_or_else(|| {
+            bad(format!("reply of {len} bytes at {start:#x}, the memory has {memory_bytes}"))
+        })?;
         let message = Message::decode(bytes).map_err(|error| bad(format!("reply: {error}")))?;
         if message.kind() == Kind::Failure {
             let detail = excerpt(message.text().as_bytes(), crate::log::DETAIL_BYTES_MAX);
-            return Err(Verdict::GuestError {
-                status: message.status(),
-                detail,
-            }
-            .into());
+            return Err(Verdict::GuestError { status: message.status(), detail }.into());
         }
         Ok(read(&message)?)
     }
@@ -403,18 +352,12 @@ impl Sandbox {
         self.read(reply, bytes_max, |message| {
             let bad = |detail: String| Verdict::BadOutput { detail };
             if message.kind() != Kind::Outputs {
-                return Err(bad(format!(
-                    "reply of kind {:?}, expected Outputs",
-                    message.kind()
-                )));
+                return Err(bad(format!("reply of kind {:?}, expected Outputs", message.kind())));
             }
             let outputs: Vec<Tensor> = message.tensors().map(Tensor::from).collect();
             signature.check_outputs(&outputs).map_err(bad)?;
             let parameters = message.parameters().map(OwnedParameter::from).collect();
-            Ok(Verdict::Completed {
-                outputs,
-                parameters,
-            })
+            Ok(Verdict::Completed { outputs, parameters })
         })
     }
 
@@ -424,9 +367,7 @@ impl Sandbox {
         R: wasmtime::WasmResults,
     {
         let function = self.instance.get_module_export(&mut self.store, export);
-        let function = function
-            .and_then(|export| export.into_func())
-            .ok_or_else(no_memory)?;
+        let function = function.and_then(|export| export.into_func()).ok_or_else(no_memory)?;
         Ok(function.typed(&self.store).map_err(HostFault::Engine)?)
     }
 
@@ -504,10 +445,7 @@ fn drive<F: Future>(future: F, cancel: &Cancel) -> Option<F::Output> {
 
 fn no_room(len: usize, why: &str) -> Verdict {
     let detail = format!("request of {len} bytes: {why}");
-    Verdict::GuestError {
-        status: fuelbox_abi::Status::Failed,
-        detail,
-    }
+    Verdict::GuestError { status: fuelbox_abi::Status::Failed, detail }
 }
 
 /// A request that cannot be encoded did not come through `Model::request`, which checks; so this is
@@ -518,8 +456,5 @@ pub(crate) fn bad_request(error: &EncodeError) -> Stop {
 
 /// Exports are checked at validation; one that is gone is the engine's doing.
 fn no_memory() -> Stop {
-    HostFault::Engine(wasmtime::format_err!(
-        "an export that was validated is gone"
-    ))
-    .into()
+    HostFault::Engine(wasmtime::format_err!("an export that was validated is gone")).into()
 }

@@ -55,28 +55,15 @@ pub enum InputError {
     Missing { name: String, allowed: String },
     /// Another element type.
     #[error("input '{name}': datatype {found}, the model takes {allowed}")]
-    DataType {
-        name: String,
-        found: DataType,
-        allowed: DataType,
-    },
+    DataType { name: String, found: DataType, allowed: DataType },
     /// Dimensions that do not fit.
     #[error("input '{name}': shape {found}, the model takes {allowed}")]
-    Shape {
-        name: String,
-        found: Shape,
-        allowed: String,
-    },
+    Shape { name: String, found: Shape, allowed: String },
     /// Two sizes for one name.
     #[error(
         "input '{name}': dimension '{symbol}' is {found}, elsewhere in this request it is {other}"
     )]
-    Symbol {
-        name: String,
-        symbol: String,
-        found: u64,
-        other: u64,
-    },
+    Symbol { name: String, symbol: String, found: u64, other: u64 },
     /// Bytes that are not the tensor they are said to be.
     #[error("input '{name}': {source}")]
     Bytes { name: String, source: TensorError },
@@ -85,10 +72,7 @@ pub enum InputError {
 impl Signature {
     /// The signature in a guest's reply. `None` when a name appears twice in one role.
     pub(crate) fn from_specs<'a>(specs: impl Iterator<Item = TensorSpec<'a>>) -> Option<Self> {
-        let mut signature = Self {
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-        };
+        let mut signature = Self { inputs: Vec::new(), outputs: Vec::new() };
         for spec in specs {
             let list = match spec.role {
                 Role::Input => &mut signature.inputs,
@@ -100,9 +84,7 @@ impl Signature {
             list.push(TensorSignature {
                 name: spec.name.into(),
                 datatype: spec.datatype,
-                shape: spec
-                    .dims
-                    .map(|dims| dims.iter().map(OwnedDim::from).collect()),
+                shape: spec.dims.map(|dims| dims.iter().map(OwnedDim::from).collect()),
             });
         }
         Some(signature)
@@ -132,32 +114,21 @@ impl Signature {
                 allowed: allowed(),
             };
             let input = input.ok_or_else(unknown)?;
-            if tensors[..index]
-                .iter()
-                .any(|other| other.name == tensor.name)
-            {
+            if tensors[..index].iter().any(|other| other.name == tensor.name) {
                 return Err(InputError::Twice { name: name() });
             }
             if tensor.datatype != input.datatype {
                 let (found, allowed) = (tensor.datatype, input.datatype);
-                return Err(InputError::DataType {
-                    name: name(),
-                    found,
-                    allowed,
-                });
+                return Err(InputError::DataType { name: name(), found, allowed });
             }
             input.check_shape(tensor.shape, &mut sizes)?;
-            tensor.view().check().map_err(|source| InputError::Bytes {
-                name: name(),
-                source,
-            })?;
+            tensor.view().check().map_err(|source| InputError::Bytes { name: name(), source })?;
         }
         let given = |input: &TensorSignature| tensors.iter().any(|t| t.name == input.name);
         match self.inputs.iter().find(|input| !given(input)) {
-            Some(input) => Err(InputError::Missing {
-                name: input.name.clone(),
-                allowed: allowed(),
-            }),
+            Some(input) => {
+                Err(InputError::Missing { name: input.name.clone(), allowed: allowed() })
+            }
             None => Ok(()),
         }
     }
@@ -171,10 +142,7 @@ impl Signature {
         for (tensor, output) in tensors.iter().zip(&self.outputs) {
             let name = crate::log::excerpt(tensor.name.as_bytes(), 80);
             if tensor.name != output.name {
-                return Err(format!(
-                    "output '{name}', the signature has '{}' here",
-                    output.name
-                ));
+                return Err(format!("output '{name}', the signature has '{}' here", output.name));
             }
             if tensor.datatype != output.datatype {
                 let (found, expected) = (tensor.datatype, output.datatype);
@@ -182,15 +150,13 @@ impl Signature {
                     "output '{name}': datatype {found}, the signature has {expected}"
                 ));
             }
-            output
-                .check_shape(tensor.shape, &mut BTreeMap::new())
-                .map_err(|_| {
-                    format!(
-                        "output '{name}': shape {}, the signature has {}",
-                        tensor.shape,
-                        output.shape_text()
-                    )
-                })?;
+            output.check_shape(tensor.shape, &mut BTreeMap::new()).map_err(|_| {
+                format!(
+                    "output '{name}': shape {}, the signature has {}",
+                    tensor.shape,
+                    output.shape_text()
+                )
+            })?;
         }
         Ok(())
     }
@@ -222,11 +188,7 @@ impl TensorSignature {
         };
         if dims.len() != found.len() || !dims.iter().zip(found.iter()).all(fits) {
             let allowed = self.shape_text();
-            return Err(InputError::Shape {
-                name: self.name.clone(),
-                found,
-                allowed,
-            });
+            return Err(InputError::Shape { name: self.name.clone(), found, allowed });
         }
         for (dim, &size) in dims.iter().zip(found.iter()) {
             let OwnedDim::Symbol(symbol) = dim else {
@@ -235,12 +197,7 @@ impl TensorSignature {
             let other = *sizes.entry(symbol).or_insert(size);
             if other != size {
                 let (name, symbol) = (self.name.clone(), symbol.clone());
-                return Err(InputError::Symbol {
-                    name,
-                    symbol,
-                    found: size,
-                    other,
-                });
+                return Err(InputError::Symbol { name, symbol, found: size, other });
             }
         }
         Ok(())
@@ -287,9 +244,8 @@ pub(crate) fn shape_specs(tensors: &[Tensor]) -> Vec<TensorSpec<'_>> {
 
 /// `'a', 'b'`, cut after eight.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut quoted: Vec<_> = names
-        .map(|name| format!("'{}'", crate::log::excerpt(name.as_bytes(), 80)))
-        .collect();
+    let mut quoted: Vec<_> =
+        names.map(|name| format!("'{}'", crate::log::excerpt(name.as_bytes(), 80))).collect();
     if quoted.is_empty() {
         return "none".into();
     }
@@ -325,28 +281,18 @@ mod tests {
             datatype: DataType::Int64,
             shape: Some(vec![OwnedDim::Symbol("batch".into()), OwnedDim::Fixed(2)]),
         };
-        Signature {
-            inputs: vec![input("ids"), input("mask")],
-            outputs: vec![],
-        }
+        Signature { inputs: vec![input("ids"), input("mask")], outputs: vec![] }
     }
 
     fn tensor(name: &str, datatype: DataType, dims: &[u64]) -> Tensor {
         let shape = Shape::new(dims).expect("rank");
         let count = shape.element_count().expect("small");
         let bytes = vec![0; (count * datatype.size_bytes().expect("sized")) as usize];
-        Tensor {
-            name: name.into(),
-            datatype,
-            shape,
-            bytes,
-        }
+        Tensor { name: name.into(), datatype, shape, bytes }
     }
 
     fn check(tensors: &[Tensor]) -> String {
-        encoder()
-            .check_inputs(tensors)
-            .map_or_else(|error| error.to_string(), |()| "ok".into())
+        encoder().check_inputs(tensors).map_or_else(|error| error.to_string(), |()| "ok".into())
     }
 
     #[test]
@@ -354,10 +300,7 @@ mod tests {
         let ids = |batch| tensor("ids", DataType::Int64, &[batch, 2]);
         let mask = |batch| tensor("mask", DataType::Int64, &[batch, 2]);
         assert_eq!(check(&[ids(3), mask(3)]), "ok");
-        assert_eq!(
-            check(&[ids(3)]),
-            "input 'mask': missing, the model takes 'ids', 'mask'"
-        );
+        assert_eq!(check(&[ids(3)]), "input 'mask': missing, the model takes 'ids', 'mask'");
         assert_eq!(check(&[ids(3), ids(3)]), "input 'ids': given twice");
         assert_eq!(
             check(&[ids(3), mask(4)]),
@@ -381,10 +324,7 @@ mod tests {
             check(&[short, mask(1)]),
             "input 'ids': 15 bytes found, shape [1, 2] of INT64 takes 16"
         );
-        let huge = Tensor {
-            shape: Shape::new(&[1 << 62, 2]).expect("rank"),
-            ..ids(1)
-        };
+        let huge = Tensor { shape: Shape::new(&[1 << 62, 2]).expect("rank"), ..ids(1) };
         assert_eq!(
             check(&[huge]),
             "input 'ids': shape [4611686018427387904, 2] of INT64 overflows 64 bits"

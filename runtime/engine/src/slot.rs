@@ -51,6 +51,13 @@ pub enum ResetPolicy {
     Discard,
 }
 
+impl ResetPolicy {
+    /// Whether this kernel can tell which pages are dirty, so that `Scan` is what it says.
+    pub fn scan_available() -> bool {
+        pagemap::available()
+    }
+}
+
 /// One stretch of address space, with an image mapped at its start.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -79,11 +86,7 @@ impl Slot {
             )?
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        let slot = Self {
-            base,
-            size_bytes,
-            image,
-        };
+        let slot = Self { base, size_bytes, image };
         if size_bytes > 0 {
             // SAFETY: `0..size_bytes` lies in the reservation just made (an image has at most 4 GiB),
             // which nothing else uses. The file is the image's own and never written again.
@@ -215,12 +218,7 @@ pub(crate) struct SlotPool {
 
 impl SlotPool {
     pub(crate) fn new(image: Arc<ImageFile>, policy: ResetPolicy, slots_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            image,
-            policy,
-            free: Mutex::default(),
-            slots_max,
-        })
+        Arc::new(Self { image, policy, free: Mutex::default(), slots_max })
     }
 
     pub(crate) fn image(&self) -> &Arc<ImageFile> {
@@ -229,11 +227,7 @@ impl SlotPool {
 
     fn take(&self) -> rustix::io::Result<Slot> {
         // A slot is only ever pushed whole, so a panic elsewhere leaves nothing broken.
-        let pooled = self
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let pooled = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match pooled {
             Some(slot) => Ok(slot),
             None => Slot::map(self.image.clone()),
@@ -284,15 +278,11 @@ unsafe impl LinearMemory for JobMemory {
         // The job's own limit was asked before. So this is the host's failure, which the guest must
         // not be able to tell apart from any other run: the job ends as a fault.
         self.fault.store(true, Ordering::Relaxed);
-        Err(wasmtime::format_err!(
-            "the host could not grow a memory to {new_bytes} bytes"
-        ))
+        Err(wasmtime::format_err!("the host could not grow a memory to {new_bytes} bytes"))
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.slot
-            .as_ref()
-            .map_or(std::ptr::null_mut(), |slot| slot.base.as_ptr())
+        self.slot.as_ref().map_or(std::ptr::null_mut(), |slot| slot.base.as_ptr())
     }
 }
 
@@ -317,11 +307,7 @@ pub(crate) fn with_slot<T>(
     instantiate: impl FnOnce() -> T,
 ) -> rustix::io::Result<T> {
     let slot = Some(pool.take()?);
-    let memory = JobMemory {
-        slot,
-        pool: pool.clone(),
-        fault: fault.clone(),
-    };
+    let memory = JobMemory { slot, pool: pool.clone(), fault: fault.clone() };
     NEXT.set(Some(memory));
     let result = instantiate();
     // What the instantiation did not take, because it failed before, goes back.
@@ -375,12 +361,7 @@ mod tests {
         for page in pages {
             assert!((page + 1) * PAGE_BYTES <= slot.size_bytes);
             // SAFETY: inside of the accessible part, checked above.
-            unsafe {
-                slot.base
-                    .as_ptr()
-                    .add(page * PAGE_BYTES + 17)
-                    .write_volatile(0xff)
-            };
+            unsafe { slot.base.as_ptr().add(page * PAGE_BYTES + 17).write_volatile(0xff) };
         }
     }
 

@@ -56,11 +56,7 @@ pub enum SplitError {
     Segment(#[from] ValidateError),
     /// A data segment that does not fit the memory.
     #[error("module: data segment {index} ends at byte {end}, the memory has {memory_bytes}")]
-    OutOfBounds {
-        index: u32,
-        end: u64,
-        memory_bytes: u64,
-    },
+    OutOfBounds { index: u32, end: u64, memory_bytes: u64 },
     /// An export of a reserved name.
     #[error(
         "module: export '{name}': names that start with '{RESERVED_EXPORT_PREFIX}' are reserved"
@@ -118,10 +114,7 @@ pub(crate) fn split(module: &ValidModule<'_>) -> Result<Split, SplitError> {
             husk.section(&RawSection { id, data });
         }
     }
-    let husk = Husk {
-        bytes: husk.finish(),
-        mutable_globals: mutable_globals.len() as u32,
-    };
+    let husk = Husk { bytes: husk.finish(), mutable_globals: mutable_globals.len() as u32 };
     Ok(Split { husk, initial })
 }
 
@@ -167,11 +160,7 @@ fn lay_out(segments: DataSectionReader<'_>, initial: &mut [u8]) -> Result<(), Sp
         let end = start + segment.data.len() as u64;
         let memory_bytes = initial.len() as u64;
         let place = initial.get_mut(start as usize..end as usize);
-        let out_of_bounds = SplitError::OutOfBounds {
-            index,
-            end,
-            memory_bytes,
-        };
+        let out_of_bounds = SplitError::OutOfBounds { index, end, memory_bytes };
         place.ok_or(out_of_bounds)?.copy_from_slice(segment.data);
     }
     Ok(())

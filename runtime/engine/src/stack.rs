@@ -41,9 +41,8 @@ impl Mapping {
                 ProtFlags::empty(),
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )?;
-            let mapping = Self {
-                guard: NonNull::new(guard.cast()).ok_or(rustix::io::Errno::NOMEM)?,
-            };
+            let mapping =
+                Self { guard: NonNull::new(guard.cast()).ok_or(rustix::io::Errno::NOMEM)? };
             let rights = MprotectFlags::READ | MprotectFlags::WRITE;
             rustix::mm::mprotect(mapping.bottom().cast(), STACK_BYTES, rights)?;
             Ok(mapping)
@@ -67,9 +66,7 @@ struct JobStack(Option<Mapping>);
 
 impl JobStack {
     fn guard(&self) -> *mut u8 {
-        self.0
-            .as_ref()
-            .map_or(std::ptr::null_mut(), |mapping| mapping.guard.as_ptr())
+        self.0.as_ref().map_or(std::ptr::null_mut(), |mapping| mapping.guard.as_ptr())
     }
 }
 
@@ -108,9 +105,7 @@ unsafe impl StackMemory for JobStack {
 unsafe impl StackCreator for StackPool {
     fn new_stack(&self, size: usize, _: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
         if size > STACK_BYTES {
-            return Err(wasmtime::format_err!(
-                "stack of {size} bytes, allowed are {STACK_BYTES}"
-            ));
+            return Err(wasmtime::format_err!("stack of {size} bytes, allowed are {STACK_BYTES}"));
         }
         let pooled = FREE.with_borrow_mut(Vec::pop);
         let mapping = match pooled {

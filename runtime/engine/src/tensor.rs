@@ -19,18 +19,8 @@ pub struct Tensor {
 impl Tensor {
     /// The tensor in place.
     pub fn view(&self) -> TensorView<'_> {
-        let Self {
-            name,
-            datatype,
-            shape,
-            bytes,
-        } = self;
-        TensorView {
-            name,
-            datatype: *datatype,
-            shape: *shape,
-            bytes,
-        }
+        let Self { name, datatype, shape, bytes } = self;
+        TensorView { name, datatype: *datatype, shape: *shape, bytes }
     }
 }
 
@@ -73,10 +63,7 @@ impl OwnedParameter {
             OwnedValue::Float(value) => ParameterValue::Float(*value),
             OwnedValue::String(value) => ParameterValue::String(value),
         };
-        Parameter {
-            name: &self.name,
-            value,
-        }
+        Parameter { name: &self.name, value }
     }
 }
 
@@ -88,10 +75,7 @@ impl From<Parameter<'_>> for OwnedParameter {
             ParameterValue::Float(value) => OwnedValue::Float(value),
             ParameterValue::String(value) => OwnedValue::String(value.into()),
         };
-        Self {
-            name: parameter.name.into(),
-            value,
-        }
+        Self { name: parameter.name.into(), value }
     }
 }
 
@@ -133,6 +117,9 @@ mod tests {
         for other in others {
             assert_ne!(output_digest(&[other]), pinned);
         }
-        assert_eq!(pinned.to_string(), "sha256:ad646f79f2c554dc6d1676576579ffd426ac68b394d197beb52bbfb5b5dd41db");
+        assert_eq!(
+            pinned.to_string(),
+            "sha256:ad646f79f2c554dc6d1676576579ffd426ac68b394d197beb52bbfb5b5dd41db"
+        );
     }
 }

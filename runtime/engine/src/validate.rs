@@ -38,21 +38,13 @@ pub enum ValidateError {
     Component,
     /// Too much of something.
     #[error("module: {what}: found {found}, allowed are {allowed}")]
-    OverLimit {
-        what: &'static str,
-        found: u64,
-        allowed: u64,
-    },
+    OverLimit { what: &'static str, found: u64, allowed: u64 },
     /// An import that is not on the list.
     #[error("module: import '{name}' is not allowed; allowed are WASI preview 1's {allowed}")]
     Import { name: String, allowed: String },
     /// An import of the right name and the wrong type.
     #[error("module: import '{name}' has type {found}, expected {expected}")]
-    ImportType {
-        name: String,
-        found: String,
-        expected: String,
-    },
+    ImportType { name: String, found: String, expected: String },
     /// A start function: it would run before there is a limit on fuel.
     #[error("module: found a start function, allowed is none; use the export '_initialize'")]
     Start,
@@ -63,11 +55,7 @@ pub enum ValidateError {
     Memories { found: u64 },
     /// An export of the guest ABI that is not there or is something else.
     #[error("module: export '{name}' is {found}, expected {expected}")]
-    Export {
-        name: &'static str,
-        found: String,
-        expected: String,
-    },
+    Export { name: &'static str, found: String, expected: String },
     /// State outside of linear memory and numeric globals, which an image could not hold.
     #[error(
         "module: {what} (at byte {offset}): tables and segments cannot change, found an instruction that changes them"
@@ -96,11 +84,7 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<ValidModule<'_>, ValidateError> {
     parser.set_features(profile::validator_features());
     for payload in parser.parse_all(bytes) {
         let payload = payload?;
-        if let Payload::Version {
-            encoding: wasmparser::Encoding::Component,
-            ..
-        } = payload
-        {
+        if let Payload::Version { encoding: wasmparser::Encoding::Component, .. } = payload {
             return Err(ValidateError::Component);
         }
         check.payload(&payload)?;
@@ -133,11 +117,7 @@ impl Check {
                 within("types", types.count().into(), limit::TYPES_MAX.into())
             }
             Payload::ImportSection(imports) => {
-                within(
-                    "imports",
-                    imports.count().into(),
-                    limit::FUNCTIONS_MAX.into(),
-                )?;
+                within("imports", imports.count().into(), limit::FUNCTIONS_MAX.into())?;
                 for import in imports.clone().into_imports() {
                     let import = import?;
                     let name = format!("{}::{}", import.module, import.name);
@@ -152,19 +132,13 @@ impl Check {
                 }
                 Ok(())
             }
-            Payload::FunctionSection(functions) => within(
-                "functions",
-                functions.count().into(),
-                limit::FUNCTIONS_MAX.into(),
-            ),
+            Payload::FunctionSection(functions) => {
+                within("functions", functions.count().into(), limit::FUNCTIONS_MAX.into())
+            }
             Payload::TableSection(tables) => {
                 within("tables", tables.count().into(), 1)?;
                 for table in tables.clone() {
-                    within(
-                        "table elements",
-                        table?.ty.initial,
-                        limit::TABLE_ELEMENTS_MAX,
-                    )?;
+                    within("table elements", table?.ty.initial, limit::TABLE_ELEMENTS_MAX)?;
                 }
                 Ok(())
             }
@@ -177,9 +151,7 @@ impl Check {
                 for (index, global) in globals.clone().into_iter().enumerate() {
                     let ty = global?.ty;
                     if ty.mutable && matches!(ty.content_type, ValType::Ref(_)) {
-                        return Err(ValidateError::ReferenceGlobal {
-                            index: index as u32,
-                        });
+                        return Err(ValidateError::ReferenceGlobal { index: index as u32 });
                     }
                 }
                 Ok(())
@@ -188,17 +160,14 @@ impl Check {
                 within("exports", exports.count().into(), limit::EXPORTS_MAX.into())?;
                 for export in exports.clone() {
                     let export = export?;
-                    self.exports
-                        .push((export.name.into(), export.kind, export.index));
+                    self.exports.push((export.name.into(), export.kind, export.index));
                 }
                 Ok(())
             }
             Payload::StartSection { .. } => Err(ValidateError::Start),
-            Payload::DataSection(segments) => within(
-                "data segments",
-                segments.count().into(),
-                limit::DATA_SEGMENTS_MAX.into(),
-            ),
+            Payload::DataSection(segments) => {
+                within("data segments", segments.count().into(), limit::DATA_SEGMENTS_MAX.into())
+            }
             _ => Ok(()), // nothing to limit; the validator sees every payload
         }
     }
@@ -206,19 +175,11 @@ impl Check {
     fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), ValidateError> {
         let std::ops::Range { start, end } = body.range();
         let bytes = end - start;
-        within(
-            "bytes of one function",
-            bytes,
-            limit::FUNCTION_BYTES_MAX.into(),
-        )?;
+        within("bytes of one function", bytes, limit::FUNCTION_BYTES_MAX.into())?;
         let mut locals = 0u64;
         for local in body.get_locals_reader()? {
             locals += u64::from(local?.0);
-            within(
-                "locals of one function",
-                locals,
-                limit::FUNCTION_LOCALS_MAX.into(),
-            )?;
+            within("locals of one function", locals, limit::FUNCTION_LOCALS_MAX.into())?;
         }
         let mut depth = 0u32;
         let mut operators = body.get_operators_reader()?;
@@ -232,11 +193,7 @@ impl Check {
                 Operator::End => depth = depth.saturating_sub(1),
                 Operator::BrTable { targets } => {
                     let targets = targets.len().into();
-                    within(
-                        "br_table targets",
-                        targets,
-                        limit::BR_TABLE_TARGETS_MAX.into(),
-                    )?;
+                    within("br_table targets", targets, limit::BR_TABLE_TARGETS_MAX.into())?;
                 }
                 Operator::TableSet { .. } => return Err(table_state("table.set", offset)),
                 Operator::TableGrow { .. } => return Err(table_state("table.grow", offset)),
@@ -272,9 +229,7 @@ impl Check {
             .iter()
             .any(|(name, kind, _)| name == export::MEMORY && *kind == ExternalKind::Memory);
         if self.memories != 1 || !memory_exported {
-            return Err(ValidateError::Memories {
-                found: self.memories,
-            });
+            return Err(ValidateError::Memories { found: self.memories });
         }
         for (name, expected, required) in [
             (export::INITIALIZE, "() -> ()", false),
@@ -293,11 +248,7 @@ impl Check {
                 Some(_) => "no function".into(),
             };
             if found != expected {
-                return Err(ValidateError::Export {
-                    name,
-                    found,
-                    expected: expected.into(),
-                });
+                return Err(ValidateError::Export { name, found, expected: expected.into() });
             }
         }
         Ok(())
@@ -308,30 +259,16 @@ impl Check {
 pub(crate) const RESERVED_EXPORT_PREFIX: &str = "fuelbox:";
 
 fn within(what: &'static str, found: u64, allowed: u64) -> Result<(), ValidateError> {
-    if found <= allowed {
-        Ok(())
-    } else {
-        Err(ValidateError::OverLimit {
-            what,
-            found,
-            allowed,
-        })
-    }
+    if found <= allowed { Ok(()) } else { Err(ValidateError::OverLimit { what, found, allowed }) }
 }
 
 fn forbidden(name: &str) -> ValidateError {
     let allowed = wasi::allowed_names().collect::<Vec<_>>().join(", ");
-    ValidateError::Import {
-        name: excerpt(name.as_bytes(), 120),
-        allowed,
-    }
+    ValidateError::Import { name: excerpt(name.as_bytes(), 120), allowed }
 }
 
 fn table_state(what: &str, offset: u64) -> ValidateError {
-    ValidateError::TableState {
-        what: what.into(),
-        offset,
-    }
+    ValidateError::TableState { what: what.into(), offset }
 }
 
 impl From<BinaryReaderError> for ValidateError {
@@ -352,11 +289,6 @@ impl fmt::Display for Signature<'_> {
             let types: Vec<_> = types.iter().map(ValType::to_string).collect();
             types.join(", ")
         };
-        write!(
-            f,
-            "({}) -> ({})",
-            list(self.0.params()),
-            list(self.0.results())
-        )
+        write!(f, "({}) -> ({})", list(self.0.params()), list(self.0.results()))
     }
 }

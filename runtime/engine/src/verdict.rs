@@ -190,44 +190,19 @@ mod tests {
         // The numbers of wasmtime's traps that our features can raise. When an upgrade adds one,
         // the count changes, and someone has to decide what it bills.
         let all = (0..=u8::MAX).filter_map(wasmtime::Trap::from_u8);
-        let named = all
-            .clone()
-            .filter(|trap| TrapKind::classify(*trap) != Some(TrapKind::Other));
+        let named = all.clone().filter(|trap| TrapKind::classify(*trap) != Some(TrapKind::Other));
         assert_eq!(named.count(), 12);
         assert_eq!(all.count(), 50);
     }
 
     #[test]
     fn bills_follow_the_table() {
-        let limits = JobLimits {
-            fuel: 100,
-            ..JobLimits::default()
-        };
-        let trap = |kind| Verdict::Trap {
-            kind,
-            detail: String::new(),
-        };
+        let limits = JobLimits { fuel: 100, ..JobLimits::default() };
+        let trap = |kind| Verdict::Trap { kind, detail: String::new() };
         let bill = |verdict: Verdict| verdict.billed_fuel(7, &limits);
-        assert_eq!(
-            bill(Verdict::Completed {
-                outputs: vec![],
-                parameters: vec![]
-            }),
-            7
-        );
-        assert_eq!(
-            bill(Verdict::GuestError {
-                status: Status::Failed,
-                detail: String::new()
-            }),
-            7
-        );
-        assert_eq!(
-            bill(Verdict::BadOutput {
-                detail: String::new()
-            }),
-            7
-        );
+        assert_eq!(bill(Verdict::Completed { outputs: vec![], parameters: vec![] }), 7);
+        assert_eq!(bill(Verdict::GuestError { status: Status::Failed, detail: String::new() }), 7);
+        assert_eq!(bill(Verdict::BadOutput { detail: String::new() }), 7);
         assert_eq!(bill(Verdict::Cancelled), 7);
         assert_eq!(bill(trap(TrapKind::Unreachable)), 7);
         assert_eq!(bill(trap(TrapKind::Exit)), 7);

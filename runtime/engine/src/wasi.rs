@@ -49,11 +49,7 @@ pub(crate) struct WasiState {
 
 impl WasiState {
     pub(crate) fn new(seed: u64, log_bytes: usize) -> Self {
-        Self {
-            seed,
-            log: Arc::new(Mutex::new(Log::new(log_bytes))),
-            context: None,
-        }
+        Self { seed, log: Arc::new(Mutex::new(Log::new(log_bytes))), context: None }
     }
 
     /// Reads the log.
@@ -66,9 +62,7 @@ impl WasiState {
         self.context.get_or_insert_with(|| {
             let clocks = WasiClocks::new()
                 .with_system(FixedClock)
-                .with_monotonic(StoppedClock {
-                    now: Instant::from_std(std::time::Instant::now()),
-                });
+                .with_monotonic(StoppedClock { now: Instant::from_std(std::time::Instant::now()) });
             // The key is the seed, little-endian, then zeros; the nonce is zero: anyone with a
             // ChaCha20 can compute the same bytes.
             let mut key = [0; 32];
@@ -153,11 +147,7 @@ impl WasiFile for LogFile {
 pub(crate) fn charge(caller: &mut Caller<'_, State>, fuel: u64) -> wasmtime::Result<()> {
     let left = caller.get_fuel()?.checked_sub(fuel);
     caller.set_fuel(left.unwrap_or(0))?;
-    if left.is_some() {
-        Ok(())
-    } else {
-        Err(Trap::OutOfFuel.into())
-    }
+    if left.is_some() { Ok(()) } else { Err(Trap::OutOfFuel.into()) }
 }
 
 /// wasi-common's functions are `async` and done at once.
@@ -195,9 +185,7 @@ fn charge_call(caller: &mut Caller<'_, State>, work: Work) -> wasmtime::Result<b
             let bytes = vectors
                 .take(count as usize)
                 .map(|vector| {
-                    u64::from(u32::from_le_bytes([
-                        vector[4], vector[5], vector[6], vector[7],
-                    ]))
+                    u64::from(u32::from_le_bytes([vector[4], vector[5], vector[6], vector[7]]))
                 })
                 .sum::<u64>();
             charge(caller, bytes * cost::WASI_BYTE)?;
@@ -209,9 +197,8 @@ fn charge_call(caller: &mut Caller<'_, State>, work: Work) -> wasmtime::Result<b
 fn memory<'a>(
     caller: &'a mut Caller<'_, State>,
 ) -> wasmtime::Result<(&'a mut [u8], &'a mut State)> {
-    let memory = caller
-        .get_export(fuelbox_abi::export::MEMORY)
-        .and_then(|memory| memory.into_memory());
+    let memory =
+        caller.get_export(fuelbox_abi::export::MEMORY).and_then(|memory| memory.into_memory());
     let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory"))?;
     Ok(memory.data_and_store_mut(caller))
 }

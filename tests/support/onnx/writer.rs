@@ -60,24 +60,13 @@ pub struct Model {
 impl Model {
     /// An empty graph at opset 17.
     pub fn new(name: &str) -> Self {
-        let graph = GraphProto {
-            name: name.into(),
-            ..GraphProto::default()
-        };
-        Self {
-            graph,
-            opsets: Vec::new(),
-            random: SplitMix64(SEED),
-        }
-        .domain("", 17)
+        let graph = GraphProto { name: name.into(), ..GraphProto::default() };
+        Self { graph, opsets: Vec::new(), random: SplitMix64(SEED) }.domain("", 17)
     }
 
     /// Declares an operator set.
     pub fn domain(mut self, domain: &str, version: i64) -> Self {
-        self.opsets.push(OperatorSetIdProto {
-            domain: domain.into(),
-            version,
-        });
+        self.opsets.push(OperatorSetIdProto { domain: domain.into(), version });
         self
     }
 
@@ -112,12 +101,7 @@ impl Model {
 
     /// A constant FP32 number.
     pub fn scalar(self, name: &str, value: f32) -> Self {
-        self.initializer(tensor(
-            name,
-            Element::F32,
-            &[],
-            value.to_le_bytes().to_vec(),
-        ))
+        self.initializer(tensor(name, Element::F32, &[], value.to_le_bytes().to_vec()))
     }
 
     /// The bytes of the `.onnx` file.
@@ -182,10 +166,7 @@ impl Node {
     /// An attribute that is a list of integers.
     pub fn ints(self, name: &str, values: &[i64]) -> Self {
         let ints = values.to_vec();
-        self.attribute(AttributeProto {
-            ints,
-            ..AttributeProto::new(name, ATTRIBUTE_INTS)
-        })
+        self.attribute(AttributeProto { ints, ..AttributeProto::new(name, ATTRIBUTE_INTS) })
     }
 
     /// A floating point attribute.
@@ -230,39 +211,18 @@ pub(super) fn tensor(name: &str, element: Element, dims: &[i64], raw_data: Vec<u
 }
 
 fn value_info(name: &str, element: Element, shape: &str) -> ValueInfoProto {
-    let dims = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|dim| !dim.is_empty());
+    let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
     let dim = dims.map(|dim| match dim.parse() {
-        Ok(size) => Dimension {
-            dim_value: Some(size),
-            dim_param: None,
-        },
-        Err(_) => Dimension {
-            dim_value: None,
-            dim_param: Some(dim.into()),
-        },
+        Ok(size) => Dimension { dim_value: Some(size), dim_param: None },
+        Err(_) => Dimension { dim_value: None, dim_param: Some(dim.into()) },
     });
     let shape = TensorShapeProto { dim: dim.collect() };
-    let tensor_type = TensorTypeProto {
-        elem_type: element as i32,
-        shape: Some(shape),
-    };
-    ValueInfoProto {
-        name: name.into(),
-        r#type: Some(TypeProto {
-            tensor_type: Some(tensor_type),
-        }),
-    }
+    let tensor_type = TensorTypeProto { elem_type: element as i32, shape: Some(shape) };
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
 }
 
 impl AttributeProto {
     fn new(name: &str, r#type: i32) -> Self {
-        Self {
-            name: name.into(),
-            r#type,
-            ..Self::default()
-        }
+        Self { name: name.into(), r#type, ..Self::default() }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     host,
     units::{show_bytes, show_duration},
 };
-use fuelbox_engine::{Cache, Digest, GuestModule, Profile};
+use fuelbox_engine::{Cache, Digest, GuestModule, Profile, ResetPolicy};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::{fs, thread::available_parallelism, time::Instant};
@@ -95,19 +95,12 @@ fn kernel() -> Check {
     let system = rustix::system::uname();
     let release = system.release().to_string_lossy().into_owned();
     let machine = system.machine().to_string_lossy().into_owned();
-    let (state, text) = match kernel_version(&release) {
-        Some(version) if version >= (6, 7) => (State::Ok, "has PAGEMAP_SCAN"),
-        Some(_) => {
-            (State::Warn, "no PAGEMAP_SCAN before 6.7: slots are reset by dropping all pages")
-        }
-        None => (State::Warn, "version unknown"),
+    let (state, text) = if ResetPolicy::scan_available() {
+        (State::Ok, "has PAGEMAP_SCAN")
+    } else {
+        (State::Warn, "no PAGEMAP_SCAN (Linux 6.7): slots are reset by dropping all pages")
     };
     Check { name: "kernel", state, text: format!("Linux {release} {machine}: {text}") }
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// A slot reserves 4 GiB of addresses, of which most is never memory.
@@ -237,14 +230,6 @@ mod tests {
 
     #[test]
     fn host_facts_are_judged() {
-        for (release, expected) in [
-            ("6.7.0", Some((6, 7))),
-            ("6.12-rc1", Some((6, 12))),
-            ("5.15.0-91-generic", Some((5, 15))),
-            ("", None),
-        ] {
-            assert_eq!(kernel_version(release), expected);
-        }
         for (check, expected) in [
             (overcommit("0"), State::Ok),
             (overcommit("2"), State::Warn),

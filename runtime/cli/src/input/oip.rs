@@ -6,8 +6,8 @@
 //! BYTES may be {"base64": "..."}, so that what `run --json` prints can be read again.
 
 use super::{Array, parameter, shape_of};
-use crate::base64;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fuelbox_abi::{RANK_MAX, push_string_element};
 use fuelbox_engine::{DataType, OwnedParameter, Shape};
 use serde::Deserialize;
@@ -116,7 +116,7 @@ impl<'a> Tokens<'a> {
             '"' => Token::Text(self.value()?),
             '{' => {
                 let Base64 { base64 } = self.value()?;
-                Token::Blob(base64::decode(&base64).context("base64 is malformed")?)
+                Token::Blob(STANDARD.decode(&base64).context("base64 is malformed")?)
             }
             _ => {
                 let end = self.rest.find([' ', '\t', '\r', '\n', ',', ']']);

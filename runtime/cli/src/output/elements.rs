@@ -6,7 +6,7 @@
 //! payload of a NaN.
 
 use super::text::excerpt;
-use crate::base64;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fuelbox_engine::{DataType, Tensor};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::fmt;
@@ -105,7 +105,7 @@ impl Serialize for Element<'_> {
                 Ok(text) => to.serialize_str(text),
                 Err(_) => {
                     let mut map = to.serialize_map(Some(1))?;
-                    map.serialize_entry("base64", &base64::encode(bytes))?;
+                    map.serialize_entry("base64", &STANDARD.encode(bytes))?;
                     map.end()
                 }
             },

@@ -130,7 +130,7 @@ mod tests {
             outcome: Outcome { verdict, usage, log: "hi\n".into() },
             fuel_load: 9,
             fuel_run: 7,
-            load_time: LoadTime { wall: Duration::from_millis(2), compiled: false },
+            load_time: LoadTime { wall: Duration::from_millis(2), compile: None },
             wall_run: Duration::from_micros(3),
             runs,
             engine_profile: Digest::from_bytes([0; 32]),

@@ -90,8 +90,9 @@ fn facts(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text, "fuel         {load} to load, {run} to run")?;
     writeln!(text, "memory peak  {}", show_bytes(report.usage().memory_bytes_peak))?;
     let (load, run) = (show_duration(report.load_time.wall), show_duration(report.wall_run));
-    let compiled = if report.load_time.compiled { "compile and " } else { "" };
-    writeln!(text, "wall time    {load} to {compiled}load, {run} to run")?;
+    let compile =
+        report.load_time.compile.map(|took| format!("{} to compile, ", show_duration(took)));
+    writeln!(text, "wall time    {}{load} to load, {run} to run", compile.unwrap_or_default())?;
     match report.runs.as_deref() {
         Some(runs) => repeats(text, runs),
         None => Ok(()),
@@ -128,7 +129,7 @@ mod tests {
             outcome: Outcome { verdict, usage, log: String::new() },
             fuel_load: 1_234_567,
             fuel_run: 369_374,
-            load_time: LoadTime { wall: Duration::from_micros(31_200), compiled: false },
+            load_time: LoadTime { wall: Duration::from_micros(31_200), compile: None },
             wall_run: Duration::from_micros(46),
             runs: (repeat > 1).then(|| (0..repeat).map(run).collect()),
             engine_profile: Digest::from_bytes([0; 32]),

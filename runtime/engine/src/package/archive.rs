@@ -60,10 +60,7 @@ pub enum ArchiveError {
     Damaged { message: String },
     /// An entry that a package does not have.
     #[error("package: entry '{found}' is {problem}")]
-    Entry {
-        found: String,
-        problem: &'static str,
-    },
+    Entry { found: String, problem: &'static str },
     /// A manifest that is not there.
     #[error("package: first entry '{found}', expected '{MANIFEST_PATH}'")]
     NoManifest { found: String },
@@ -75,11 +72,7 @@ pub enum ArchiveError {
     Manifest(#[from] ManifestError),
     /// A part whose size is not the manifest's.
     #[error("package: part {digest} of {found} bytes, the manifest says {expected}")]
-    PartSize {
-        digest: Digest,
-        found: u64,
-        expected: u64,
-    },
+    PartSize { digest: Digest, found: u64, expected: u64 },
     /// A part whose content is not the manifest's.
     #[error("package: part {digest} has content of digest {found}")]
     PartDigest { digest: Digest, found: Digest },
@@ -95,25 +88,12 @@ impl Archive {
     /// The first thing that is wrong with it.
     pub fn read(mut file: impl Read) -> Result<Self, ArchiveError> {
         let mut prefix = Vec::new();
-        file.by_ref()
-            .take(PREFIX.len() as u64)
-            .read_to_end(&mut prefix)
-            .map_err(damaged)?;
+        file.by_ref().take(PREFIX.len() as u64).read_to_end(&mut prefix).map_err(damaged)?;
         check_prefix(&prefix)?;
-        let compressed = AtMost {
-            from: file,
-            left: PACKAGE_BYTES_MAX,
-            state: "on disk",
-        };
+        let compressed = AtMost { from: file, left: PACKAGE_BYTES_MAX, state: "on disk" };
         let mut decoder = zstd::Decoder::new(compressed).map_err(damaged)?;
-        decoder
-            .window_log_max(ZSTD_WINDOW_LOG_MAX)
-            .map_err(damaged)?;
-        let unpacked = AtMost {
-            from: decoder,
-            left: PACKAGE_BYTES_MAX,
-            state: "unpacked",
-        };
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(damaged)?;
+        let unpacked = AtMost { from: decoder, left: PACKAGE_BYTES_MAX, state: "unpacked" };
         let mut tar = tar::Archive::new(unpacked);
         // Raw: without the extensions (long names, sparse files), each of which is a way to make a
         // reader do more than it was asked.
@@ -121,9 +101,7 @@ impl Archive {
         let manifest = match entries.next() {
             Some(entry) => read_manifest(entry.map_err(damaged)?)?,
             None => {
-                return Err(ArchiveError::NoManifest {
-                    found: String::new(),
-                });
+                return Err(ArchiveError::NoManifest { found: String::new() });
             }
         };
         let expected = manifest.parts()?;
@@ -178,10 +156,7 @@ pub fn write_archive(
     mut out: impl Write,
 ) -> Result<(), ArchiveError> {
     manifest.check()?;
-    let given: BTreeMap<_, _> = parts
-        .iter()
-        .map(|bytes| (Digest::of(bytes), *bytes))
-        .collect();
+    let given: BTreeMap<_, _> = parts.iter().map(|bytes| (Digest::of(bytes), *bytes)).collect();
     let write = || -> io::Result<Option<Digest>> {
         out.write_all(PREFIX)?;
         let mut encoder = zstd::Encoder::new(out, LEVEL)?;
@@ -223,21 +198,15 @@ fn check_prefix(found: &[u8]) -> Result<(), ArchiveError> {
     }
     let known = &PREFIX[..PREFIX_ANY_VERSION_BYTES];
     match found.strip_prefix(known) {
-        Some(version) => Err(ArchiveError::Version {
-            found: excerpt(version.trim_ascii(), 16),
-        }),
-        None => Err(ArchiveError::Magic {
-            found: excerpt(found, 26),
-        }),
+        Some(version) => Err(ArchiveError::Version { found: excerpt(version.trim_ascii(), 16) }),
+        None => Err(ArchiveError::Magic { found: excerpt(found, 26) }),
     }
 }
 
 fn read_manifest(entry: tar::Entry<'_, impl Read>) -> Result<Manifest, ArchiveError> {
     let path = entry.path_bytes();
     if *path != *MANIFEST_PATH.as_bytes() {
-        return Err(ArchiveError::NoManifest {
-            found: excerpt(&path, 120),
-        });
+        return Err(ArchiveError::NoManifest { found: excerpt(&path, 120) });
     }
     check_type(&entry)?;
     let size = entry.header().entry_size().map_err(damaged)?;
@@ -262,11 +231,7 @@ fn read_part(
     let expected = *expected.get(&digest).ok_or_else(unknown)?;
     let found = entry.header().entry_size().map_err(damaged)?;
     if found != expected {
-        return Err(ArchiveError::PartSize {
-            digest,
-            found,
-            expected,
-        });
+        return Err(ArchiveError::PartSize { digest, found, expected });
     }
     let bytes = read_exactly(entry, found)?;
     let found = Digest::of(&bytes);
@@ -307,21 +272,13 @@ fn read_exactly(entry: tar::Entry<'_, impl Read>, size: u64) -> Result<Vec<u8>, 
 }
 
 fn entry_error(path: &[u8], problem: &'static str) -> ArchiveError {
-    ArchiveError::Entry {
-        found: excerpt(path, 120),
-        problem,
-    }
+    ArchiveError::Entry { found: excerpt(path, 120), problem }
 }
 
 fn damaged(error: io::Error) -> ArchiveError {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<TooLarge>())
-    {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
         Some(TooLarge(state)) => ArchiveError::TooLarge { state },
-        None => ArchiveError::Damaged {
-            message: excerpt(error.to_string().as_bytes(), 200),
-        },
+        None => ArchiveError::Damaged { message: excerpt(error.to_string().as_bytes(), 200) },
     }
 }
 

@@ -59,10 +59,7 @@ pub struct PartRef {
 impl PartRef {
     /// The part of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self {
-            digest: Digest::of(bytes),
-            size_bytes: bytes.len() as u64,
-        }
+        Self { digest: Digest::of(bytes), size_bytes: bytes.len() as u64 }
     }
 }
 
@@ -135,11 +132,7 @@ pub enum ManifestError {
     TooLarge { digest: Digest, found: u64 },
     /// Two sizes for one digest.
     #[error("manifest: part {digest} has two sizes, {first} and {second}")]
-    TwoSizes {
-        digest: Digest,
-        first: u64,
-        second: u64,
-    },
+    TwoSizes { digest: Digest, first: u64, second: u64 },
     /// Labels that are not among the assets.
     #[error("manifest: labels '{found}': no such asset")]
     Labels { found: String },
@@ -162,10 +155,7 @@ impl Manifest {
             assets: Vec::new(),
             labels: None,
             signature,
-            limits: LimitsAsked {
-                fuel: 0,
-                memory_bytes: 0,
-            },
+            limits: LimitsAsked { fuel: 0, memory_bytes: 0 },
             golden: Vec::new(),
         }
     }
@@ -174,9 +164,7 @@ impl Manifest {
     pub fn to_bytes(&self) -> Vec<u8> {
         // Through a `Value`, whose objects are sorted maps. Neither step can fail: there are only
         // strings, numbers, lists and maps with string keys.
-        serde_json::to_value(self)
-            .and_then(|value| serde_json::to_vec(&value))
-            .unwrap_or_default()
+        serde_json::to_value(self).and_then(|value| serde_json::to_vec(&value)).unwrap_or_default()
     }
 
     /// The identity of the package.
@@ -199,9 +187,7 @@ impl Manifest {
         // The format first, so that a later version is called that, and not a list of odd fields.
         let Head { format } = serde_json::from_slice(bytes).map_err(json)?;
         if format != FORMAT {
-            return Err(ManifestError::Format {
-                found: excerpt(format.as_bytes(), 80),
-            });
+            return Err(ManifestError::Format { found: excerpt(format.as_bytes(), 80) });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(json)?;
         if manifest.to_bytes() != bytes {
@@ -222,16 +208,11 @@ impl Manifest {
         check_name("name", &self.name)?;
         check_name("version", &self.version)?;
         check_names("asset", self.assets.iter().map(|asset| asset.name.as_str()))?;
-        check_names(
-            "golden case",
-            self.golden.iter().map(|golden| golden.name.as_str()),
-        )?;
+        check_names("golden case", self.golden.iter().map(|golden| golden.name.as_str()))?;
         if let Some(labels) = &self.labels
             && !self.assets.iter().any(|asset| asset.name == *labels)
         {
-            return Err(ManifestError::Labels {
-                found: excerpt(labels.as_bytes(), 80),
-            });
+            return Err(ManifestError::Labels { found: excerpt(labels.as_bytes(), 80) });
         }
         let found = 1 + self.assets.len() + self.golden.len();
         if found > PARTS_MAX {
@@ -247,18 +228,11 @@ impl Manifest {
         let inputs = self.golden.iter().map(|golden| golden.input);
         for PartRef { digest, size_bytes } in [self.guest].into_iter().chain(assets).chain(inputs) {
             if size_bytes > PART_BYTES_MAX {
-                return Err(ManifestError::TooLarge {
-                    digest,
-                    found: size_bytes,
-                });
+                return Err(ManifestError::TooLarge { digest, found: size_bytes });
             }
             let first = *parts.entry(digest).or_insert(size_bytes);
             if first != size_bytes {
-                return Err(ManifestError::TwoSizes {
-                    digest,
-                    first,
-                    second: size_bytes,
-                });
+                return Err(ManifestError::TwoSizes { digest, first, second: size_bytes });
             }
         }
         Ok(parts)
@@ -273,10 +247,7 @@ fn check_names<'a>(
     for name in names {
         check_name(what, name)?;
         if !seen.insert(name) {
-            return Err(ManifestError::Twice {
-                what,
-                found: name.into(),
-            });
+            return Err(ManifestError::Twice { what, found: name.into() });
         }
     }
     Ok(())
@@ -290,9 +261,6 @@ fn check_name(what: &'static str, name: &str) -> Result<(), ManifestError> {
     if fits && !name.starts_with('.') && name.bytes().all(allowed) {
         Ok(())
     } else {
-        Err(ManifestError::Name {
-            what,
-            found: excerpt(name.as_bytes(), 80),
-        })
+        Err(ManifestError::Name { what, found: excerpt(name.as_bytes(), 80) })
     }
 }

@@ -4,7 +4,7 @@ mod manifest;
 mod archive;
 
 pub use archive::{Archive, ArchiveError, write_archive};
-pub use manifest::{GoldenCase, LimitsAsked, Manifest, ManifestError, PartRef};
+pub use manifest::{GoldenCase, LimitsAsked, Manifest, ManifestError, NamedPart, PartRef};
 
 use crate::digest::Digest;
 use std::{fmt, sync::Arc};
@@ -34,11 +34,7 @@ impl Asset {
     /// An asset of these bytes.
     pub fn new(name: impl Into<String>, bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        Self {
-            name: name.into(),
-            digest: Digest::of(&bytes),
-            bytes,
-        }
+        Self { name: name.into(), digest: Digest::of(&bytes), bytes }
     }
 }
 
@@ -55,10 +51,7 @@ impl GuestModule {
     /// A module that is in memory.
     pub fn new(bytes: Vec<u8>) -> Self {
         let digest = Digest::of(&bytes);
-        Self {
-            digest,
-            source: Arc::new(move || Ok(bytes.clone())),
-        }
+        Self { digest, source: Arc::new(move || Ok(bytes.clone())) }
     }
 
     /// A module whose bytes are fetched when they are needed: not when its code is in the cache.
@@ -66,10 +59,7 @@ impl GuestModule {
         digest: Digest,
         source: impl Fn() -> Result<Vec<u8>, String> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            digest,
-            source: Arc::new(source),
-        }
+        Self { digest, source: Arc::new(source) }
     }
 
     /// The digest of the bytes.
@@ -84,18 +74,13 @@ impl GuestModule {
         if found == self.digest {
             Ok(bytes)
         } else {
-            Err(format!(
-                "its bytes have digest {found}, expected {}",
-                self.digest
-            ))
+            Err(format!("its bytes have digest {found}, expected {}", self.digest))
         }
     }
 }
 
 impl fmt::Debug for GuestModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestModule")
-            .field("digest", &self.digest)
-            .finish_non_exhaustive()
+        f.debug_struct("GuestModule").field("digest", &self.digest).finish_non_exhaustive()
     }
 }

@@ -10,10 +10,9 @@ use crate::{
 };
 use anyhow::Context;
 use fuelbox_engine::{
-    Asset, GuestModule, Manifest, Package, PartRef, Signature,
+    Asset, GuestModule, Manifest, NamedPart, Package, PartRef, Signature,
     constants::{MODULE_BYTES_MAX, PART_BYTES_MAX},
 };
-use serde_json::json;
 use std::{path::Path, sync::Arc};
 
 /// Under which name labels are packed.
@@ -48,11 +47,9 @@ impl Parts {
         manifest.licence.clone_from(&args.licence);
         manifest.authors.clone_from(&args.authors);
         manifest.labels = args.labels.as_ref().map(|_| LABELS_ASSET.into());
-        // By way of JSON, as the engine does not export the type of the entries.
-        let entry =
-            |asset: &Asset| json!({ "name": asset.name, "part": PartRef::of(&asset.bytes) });
-        let entries = assets.iter().map(entry).collect();
-        manifest.assets = serde_json::from_value(entries).or_exit(Exit::Host)?;
+        let named =
+            |asset: &Asset| NamedPart { name: asset.name.clone(), part: PartRef::of(&asset.bytes) };
+        manifest.assets = assets.iter().map(named).collect();
         Ok(Self { manifest, guest: guest.into(), assets })
     }
 
