@@ -1,3 +1,7 @@
 //! Good packages, good inputs: the way from a file to an answer.
 
+pub(crate) mod cli;
 mod determinism;
+mod examples;
+mod layers;
+mod packages;

@@ -1,1 +1,4 @@
-//! What is pinned: bytes of formats, digests, fuel.
+//! What is pinned: digests and fuel of the examples, bytes of formats.
+
+mod examples;
+mod packages;
