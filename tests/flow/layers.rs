@@ -22,7 +22,7 @@ const FORBIDDEN: [(&str, &[&str]); 4] = [
     ("fuelbox", &["tract-core", "tract-onnx", "tokio"]),
     ("fuelbox-engine", &["tract-core", "clap", "tokio", "rusqlite"]),
     ("fuelbox-sdk", &["wasmtime", "wasi-common"]),
-    ("fuelbox-abi", &["wasmtime", "tract-core", "serde"]),
+    ("fuelbox-abi", &["wasmtime", "tract-core", "half"]),
 ];
 
 #[test]

@@ -22,7 +22,7 @@ fn packages_of_version_one_are_read() {
     assert_eq!(archive.package().module.digest(), Digest::of(b"\0asm\x01\0\0\0"));
     assert_eq!(
         archive.manifest().digest().to_string(),
-        "sha256:PIN"
+        "sha256:f76dcb6a1d14c7f7de64b5308d605d125c813fb93f6b689a2ca5cebbfc451222"
     );
 }
 
