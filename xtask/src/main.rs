@@ -1,6 +1,7 @@
 //! Chores that take more than a line: `cargo xtask CHORE`.
 
 mod guests;
+mod guide;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -17,10 +18,13 @@ struct Arguments {
 enum Chore {
     /// Build the Wasm guests and write them to guest/prebuilt.
     Guests(guests::Arguments),
+    /// Do what docs/guests.md says, as it is written.
+    Guide,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guests(arguments) => guests::run(&arguments),
+        Chore::Guide => guide::run(),
     }
 }
