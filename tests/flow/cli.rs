@@ -1,10 +1,6 @@
 //! The binary as its users run it: what it prints where, and how it ends.
 
-use fuelbox_test_support::{
-    guest::Guest,
-    host::shared_cache,
-    onnx,
-};
+use fuelbox_test_support::{guest::Guest, host::shared_cache, onnx};
 use serde_json::Value;
 use std::{
     fs,
@@ -60,7 +56,9 @@ const DIGITS: &str = "run examples/digits/digits.onnx --input examples/digits/se
 #[test]
 fn the_readmes_first_command_prints_the_answer_and_the_bill() {
     let (stdout, stderr) = check(&mut fuelbox(DIGITS), 0);
-    for expected in ["seven", "0.98", "completed", "fuel", "to load", "to run", "memory peak", "wall time"] {
+    for expected in
+        ["seven", "0.98", "completed", "fuel", "to load", "to run", "memory peak", "wall time"]
+    {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
     }
     assert!(!stderr.contains('\x1b'), "no terminal, no control sequences: {stderr}");
@@ -73,8 +71,15 @@ fn json_is_one_object_with_the_documented_fields() {
     assert_eq!(
         fields,
         [
-            "engine_profile", "fuel", "log", "memory_bytes_peak", "output_digest", "outputs",
-            "runs", "verdict", "wall_us"
+            "engine_profile",
+            "fuel",
+            "log",
+            "memory_bytes_peak",
+            "output_digest",
+            "outputs",
+            "runs",
+            "verdict",
+            "wall_us"
         ]
     );
     assert_eq!(answer["verdict"], "completed");
@@ -104,7 +109,8 @@ fn verdicts_have_exit_codes_of_their_own() {
         fs::write(&wasm, guest.wasm()).unwrap();
         check(fuelbox("pack --guest").arg(&wasm).arg("-o").arg(&package), 0);
         let input = folder.path().join("x.json");
-        fs::write(&input, r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[-1]}]}"#).unwrap();
+        fs::write(&input, r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[-1]}]}"#)
+            .unwrap();
         let mut command = fuelbox(&format!("run --json {more}"));
         let output = command.arg(&package).arg("--input").arg(&input).output().unwrap();
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -145,26 +151,66 @@ fn bad_input_is_one_sentence_and_an_exit_code() {
     };
     let package = package.to_str().unwrap();
     let request = |name: &str, datatype: &str, shape: &str, data: &str| {
-        format!(r#"{{"inputs":[{{"name":"{name}","shape":{shape},"datatype":"{datatype}","data":{data}}}]}}"#)
+        format!(
+            r#"{{"inputs":[{{"name":"{name}","shape":{shape},"datatype":"{datatype}","data":{data}}}]}}"#
+        )
     };
-    let run = |file: &str, json: String| format!("run {file} --input {}", path("in.json", json.as_bytes()));
+    let run = |file: &str, json: String| {
+        format!("run {file} --input {}", path("in.json", json.as_bytes()))
+    };
     for (arguments, code, expected) in [
         ("run".into(), 2, "required"),
         ("run nowhere.onnx".into(), 3, "nowhere.onnx"),
         (format!("run {package}"), 3, "input 'x': missing, the model takes 'x'"),
-        (run(package, request("z", "FP32", "[1]", "[1]")), 3, "input 'z': no such input, the model takes 'x'"),
-        (run(package, request("x", "INT8", "[1]", "[1]")), 3, "input 'x': datatype INT8, the model takes FP32"),
-        (run(package, request("x", "FP32", "[2]", "[1,2]")), 3, "input 'x': shape [2], the model takes [1]"),
+        (
+            run(package, request("z", "FP32", "[1]", "[1]")),
+            3,
+            "input 'z': no such input, the model takes 'x'",
+        ),
+        (
+            run(package, request("x", "INT8", "[1]", "[1]")),
+            3,
+            "input 'x': datatype INT8, the model takes FP32",
+        ),
+        (
+            run(package, request("x", "FP32", "[2]", "[1,2]")),
+            3,
+            "input 'x': shape [2], the model takes [1]",
+        ),
         (run(package, request("x", "FP32", "[1]", "[1,2]")), 3, "input 'x'"),
         (run(package, request("x", "FP32", "[4294967296,4294967296,2]", "[1]")), 3, "overflow"),
         (run(package, "{".into()), 3, "in.json"),
-        (format!("run {package} --random 1 --memory-limit 65536"), 5, "196608 bytes, the limit is 65536"),
+        (
+            format!("run {package} --random 1 --memory-limit 65536"),
+            5,
+            "196608 bytes, the limit is 65536",
+        ),
         (format!("run {package} --random 1 --memory-limit 1X"), 2, "1X"),
         (format!("run {}", path("bad.fbx", b"PK\x03\x04")), 3, "not a package file"),
-        (format!("run {} --random 1", path("bad.onnx", &onnx::unknown_operators())), 4, onnx::UNKNOWN_OPERATORS[1]),
-        (format!("run {} --random 1", path("ext.onnx", &onnx::external_data())), 4, onnx::EXTERNAL_FILE),
-        (format!("inspect {}", path("cut.fbx", &fs::read(package).unwrap()[..200])), 3, "damaged or cut"),
-        (format!("pack --guest {} -o {}/o.fbx", path("w.wasm", b"\0asm"), folder.path().display()), 3, "module: "),
+        (
+            format!("run {} --random 1", path("bad.onnx", &onnx::unknown_operators())),
+            4,
+            onnx::UNKNOWN_OPERATORS[1],
+        ),
+        (
+            format!("run {} --random 1", path("ext.onnx", &onnx::external_data())),
+            4,
+            onnx::EXTERNAL_FILE,
+        ),
+        (
+            format!("inspect {}", path("cut.fbx", &fs::read(package).unwrap()[..200])),
+            3,
+            "damaged or cut",
+        ),
+        (
+            format!(
+                "pack --guest {} -o {}/o.fbx",
+                path("w.wasm", b"\0asm"),
+                folder.path().display()
+            ),
+            3,
+            "module: ",
+        ),
         ("run /dev/zero".into(), 3, "/dev/zero"),
     ] {
         let (stdout, stderr) = check(&mut fuelbox(&arguments), code);
@@ -190,7 +236,11 @@ fn a_killed_run_leaves_nothing_that_a_later_one_would_trust() {
     // The stock guest's code from the shared cache would not open here: the seal has another key.
     // So each of these is killed while it compiles, loads or writes, at a time of its own.
     for millis in [5, 40, 300] {
-        let mut child = run().stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = run()
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(millis)); // the moment of the kill, not a wait for anything
         child.kill().unwrap();
         child.wait().unwrap();

@@ -52,7 +52,9 @@ fn wine_names_its_cultivars() {
 #[test]
 fn encoder_embeds_its_sentences() {
     let answer = json(
-        &mut fuelbox("run --json examples/encoder/encoder.onnx --input examples/encoder/tokens.npz"),
+        &mut fuelbox(
+            "run --json examples/encoder/encoder.onnx --input examples/encoder/tokens.npz",
+        ),
         0,
     );
     let file = fs::File::open(root().join("examples/encoder/expected.npz")).unwrap();

@@ -25,7 +25,8 @@ fn packing_twice_gives_the_same_file_and_it_runs_like_the_model() {
     assert!(table.contains("seven"), "{table}");
     // What it says of itself, and that it is true.
     let (shown, _) = check(fuelbox("inspect").arg(&first), 0);
-    for expected in ["digits", "1.0.0", "image", "FP32", "[batch, 64]", "probabilities", "sha256:"] {
+    for expected in ["digits", "1.0.0", "image", "FP32", "[batch, 64]", "probabilities", "sha256:"]
+    {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
     check(fuelbox("inspect --check").arg(&first), 0);

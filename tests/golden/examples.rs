@@ -31,7 +31,8 @@ fn outputs_and_fuel_of_the_examples_are_pinned() {
         let (digest, memory) = (&answer["output_digest"], &answer["memory_bytes_peak"]);
         let digest = digest.as_str().unwrap();
         found += &format!("{name}: fuel {load} to load, {run} to run, memory {memory}, {digest}\n");
-        let readme = fs::read_to_string(root().join("examples").join(name).join("README.md")).unwrap();
+        let readme =
+            fs::read_to_string(root().join("examples").join(name).join("README.md")).unwrap();
         for fuel in [load, run] {
             let fuel = grouped(&fuel.to_string());
             assert!(readme.contains(&fuel), "examples/{name}/README.md does not say {fuel}");

@@ -8,8 +8,7 @@ const PINNED: &[u8] = include_bytes!("tiny-1.fbx");
 fn packed() -> Vec<u8> {
     let guest = b"\0asm\x01\0\0\0";
     let signature = Signature { inputs: vec![], outputs: vec![] };
-    let manifest =
-        Manifest::new("tiny".into(), "1.0.0".into(), PartRef::of(guest), signature);
+    let manifest = Manifest::new("tiny".into(), "1.0.0".into(), PartRef::of(guest), signature);
     let mut file = Vec::new();
     write_archive(&manifest, &[guest], &mut file).unwrap();
     file

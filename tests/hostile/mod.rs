@@ -5,3 +5,4 @@ mod isolation;
 mod modules;
 mod packages;
 mod onnx;
+mod faults;
