@@ -38,8 +38,8 @@ impl Model for DigitsImage {
 
     fn run(&self, run: &Run<'_>) -> Result<Outputs> {
         let file = run.strings("image")?.next().unwrap_or_default();
-        let pixels =
-            picture::pixels(file).map_err(|error| Error::invalid_input(error.to_string()))?;
+        let pixels = picture::pixels(file);
+        let pixels = pixels.map_err(|error| Error::invalid_input(format!("{error:#}")))?;
         let outputs = self.digits.run(&[view("image", &[1, 64], &pixels)?])?;
         let probabilities = outputs.elements::<f32>("probabilities")?;
         let best = (0..probabilities.len().min(self.labels.len()))
@@ -63,11 +63,9 @@ mod tests {
     const LABELS: &[u8] = include_bytes!("../../digits/digits.labels.txt");
     const DIGITS: &[u8] = include_bytes!("../../digits/digits.onnx");
 
-    #[test]
-    fn a_picture_of_a_seven_is_a_seven() {
+    fn run(file: &[u8]) -> Result<Outputs> {
         let load = Load::for_test(&[("digits.onnx", DIGITS), ("digits.labels.txt", LABELS)]);
-        let guest = DigitsImage::load(load.expect("assets")).expect("a model");
-        let file = include_bytes!("../seven.png");
+        let guest = DigitsImage::load(load?)?;
         let mut bytes = (file.len() as u32).to_le_bytes().to_vec();
         bytes.extend(file);
         let input = TensorView {
@@ -76,11 +74,22 @@ mod tests {
             shape: Shape::new(&[1]).expect("rank"),
             bytes: &bytes,
         };
-        guest.signature().check(&[input]).expect("as the signature says");
-        let outputs = guest.run(&Run::for_test(&[input])).expect("an answer");
+        guest.signature().check(&[input])?;
+        guest.run(&Run::for_test(&[input]))
+    }
+
+    #[test]
+    fn a_picture_of_a_seven_is_a_seven() {
+        let outputs = run(include_bytes!("../seven.png")).expect("an answer");
         let label = outputs.tensor("label").expect("a label").strings().next();
         assert_eq!(label, Some(b"seven".as_slice()));
         let confidence = outputs.elements::<f32>("confidence").expect("a number");
         assert!(confidence[0] > 0.9, "{confidence:?}");
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        let error = run(b"seven").expect_err("no picture").to_string();
+        assert_eq!(error, "input 'image': Invalid PNG signature.");
     }
 }
