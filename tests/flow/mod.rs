@@ -5,3 +5,4 @@ mod determinism;
 mod examples;
 mod layers;
 mod packages;
+mod shapes;

@@ -1,8 +1,8 @@
 //! Hosts for tests: an engine with a cache, and models of it.
 
 use fuelbox_engine::{
-    Asset, Cache, Cancel, DataType, Digest, Engine, GuestModule, JobLimits, Model, ModelError,
-    Options, Outcome, Package, Shape, Tensor,
+    Asset, Cache, Cancel, Codegen, DataType, Digest, Engine, GuestModule, JobLimits, Model,
+    ModelError, Options, Outcome, Package, Shape, Tensor,
 };
 use std::path::PathBuf;
 
@@ -25,12 +25,17 @@ impl Host {
         Self { engine, _cache: Some(folder) }
     }
 
-    /// A host whose cache stays for the next test run: for guests that take long to compile.
+    /// A host whose cache stays for the next test run: for guests that take long to compile. Each
+    /// codegen has one of its own, so that models are loaded by it, too.
     ///
     /// # Panics
     /// When this machine cannot run one.
     pub fn shared(options: Options) -> Self {
-        let cache = Cache::open(shared_cache()).expect("a cache");
+        let mut folder = shared_cache();
+        if options.codegen != Codegen::Native {
+            folder = folder.with_file_name(format!("fuelbox-test-cache-{:?}", options.codegen));
+        }
+        let cache = Cache::open(folder).expect("a cache");
         Self { engine: Engine::new(cache, options).expect("an engine"), _cache: None }
     }
 

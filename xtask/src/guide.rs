@@ -83,7 +83,8 @@ mod tests {
         let block = "\n```sh\necho a\n```\ntext\n```toml file=a/b.toml\nx = 1\n```\n";
         let page = block.repeat(4);
         let script = script(&page, Path::new("/")).expect("blocks");
-        let expected = "echo a\nmkdir -p './a'\ncat > 'a/b.toml' <<'END-OF-BLOCK'\nx = 1\nEND-OF-BLOCK\n";
+        let expected =
+            "echo a\nmkdir -p './a'\ncat > 'a/b.toml' <<'END-OF-BLOCK'\nx = 1\nEND-OF-BLOCK\n";
         assert_eq!(script, expected.repeat(4));
     }
 }

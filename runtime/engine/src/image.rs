@@ -106,8 +106,9 @@ pub(crate) fn write_sparse(file: &File, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The digest of an image: its length, then index and bytes of every page that is not zero. So holes
-/// cost nothing, and the digest is the same however the file is stored.
+/// The digest of an image: its length, then every run of pages that are not zero, as the index of its
+/// first page and its bytes. So holes cost nothing, and the digest is the same however the file is
+/// stored.
 pub(crate) fn image_digest(bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new("fuelbox image 1");
     hasher.number(bytes.len() as u64);

@@ -393,6 +393,28 @@ mod tests {
         }
     }
 
+    /// Pages that were swapped out are dirty, too. Where there is no swap, `MADV_PAGEOUT` leaves them
+    /// where they are, and the test is the one above once more.
+    #[test]
+    fn reset_restores_pages_that_were_swapped_out() {
+        for policy in [ResetPolicy::Scan, ResetPolicy::Discard] {
+            let pool = pool(policy);
+            for _ in 0..3 {
+                let mut slot = pool.take().expect("slot");
+                slot.grow((IMAGE_PAGES + 64) * PAGE_BYTES).expect("grow");
+                dirty(&mut slot, (0..IMAGE_PAGES + 64).step_by(3));
+                // SAFETY: the range is this slot's accessible part; its content stays the same.
+                unsafe {
+                    let start = slot.base.as_ptr().cast();
+                    rustix::mm::madvise(start, slot.size_bytes, Advice::LinuxPageOut)
+                        .expect("page out");
+                }
+                pool.give_back(slot);
+                assert_eq!(pool.audit(), (1, true), "{policy:?}");
+            }
+        }
+    }
+
     #[test]
     fn growth_ends_at_four_gib() {
         let pool = pool(ResetPolicy::Scan);
