@@ -33,13 +33,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Native code made in this process, slots reset by scanning, up to 64 of them.
+    /// Native code made in this process, slots reset by scanning, up to 16 of them: enough for the
+    /// cores of most machines, and half a gigabyte at most that waiting slots keep for an image.
     fn default() -> Self {
         Self {
             codegen: Codegen::Native,
             compiler: Compiler::InProcess,
             reset: ResetPolicy::Scan,
-            slots_max: 64,
+            slots_max: 16,
         }
     }
 }
