@@ -4,5 +4,6 @@ pub(crate) mod cli;
 mod determinism;
 mod examples;
 mod layers;
+mod nnef;
 mod packages;
 mod shapes;

@@ -32,12 +32,19 @@ pub(crate) struct Bare {
 }
 
 /// Endings of model files, and the name under which the stock guest knows them.
-const MODELS: [(&str, &str); 4] = [
+const MODELS: [(&str, &str); 5] = [
     (".onnx", "model.onnx"),
-    (".nnef.tgz", "model.nnef.tgz"),
-    (".nnef.tar.gz", "model.nnef.tgz"),
-    (".nnef.tar", "model.nnef.tar"),
+    (".nnef.tgz", NNEF_GZIP),
+    (".nnef.tar.gz", NNEF_GZIP),
+    (".nnef.tar", NNEF),
+    (".nnef", NNEF), // or compressed: its first bytes say so
 ];
+
+const NNEF: &str = "model.nnef.tar";
+const NNEF_GZIP: &str = "model.nnef.tgz";
+
+/// What every gzip file starts with.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 impl Source {
     /// Reads a package or a model.
@@ -107,6 +114,7 @@ impl Bare {
             return Ok(None);
         };
         let bytes = file::read(path, PART_BYTES_MAX).or_exit(Exit::BadInput)?;
+        let asset = if asset == NNEF && bytes.starts_with(&GZIP_MAGIC) { NNEF_GZIP } else { asset };
         let labels = path.with_file_name(format!("{stem}.labels.txt"));
         Ok(Some(Self { model: Asset::new(asset, bytes), labels }))
     }
@@ -148,6 +156,7 @@ mod tests {
             ("v1.2.nnef.tgz", Some(("v1.2", "model.nnef.tgz"))),
             ("m.nnef.tar.gz", Some(("m", "model.nnef.tgz"))),
             ("m.nnef.tar", Some(("m", "model.nnef.tar"))),
+            ("m.nnef", Some(("m", "model.nnef.tar"))),
             ("m.tar", None),
             ("digits.fbx", None),
             ("é.onn", None),

@@ -31,7 +31,7 @@ Examples:
 
 /// Run a model once, or the same job several times.
 ///
-/// FILE is a package (.fbx) or a bare model (.onnx, .nnef.tgz, .nnef.tar). The first run on a host
+/// FILE is a package (.fbx) or a bare model (.onnx, .nnef, .nnef.tgz). The first run on a host
 /// compiles the guest, which takes seconds; later ones take it from the cache.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]

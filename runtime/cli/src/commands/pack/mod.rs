@@ -36,7 +36,7 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PackArgs {
-    /// Model to pack with the stock guest: .onnx, .nnef.tgz or .nnef.tar.
+    /// Model to pack with the stock guest: .onnx, .nnef or .nnef.tgz.
     #[arg(required_unless_present = "guest", conflicts_with_all = ["guest", "asset"])]
     model: Option<PathBuf>,
 

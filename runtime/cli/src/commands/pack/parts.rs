@@ -66,7 +66,7 @@ type Found = (String, Vec<u8>, Vec<Asset>);
 fn of_model(path: &Path) -> Result<Found> {
     let (Some(bare), Some((stem, _))) = (source::Bare::open(path)?, source::split(path)) else {
         let text = format!(
-            "{}: not a model's name, allowed are .onnx, .nnef.tgz and .nnef.tar; for a guest, use --guest",
+            "{}: not a model's name, allowed are .onnx, .nnef and .nnef.tgz; for a guest, use --guest",
             path.display()
         );
         return Err(Failure::message(Exit::BadInput, text));
