@@ -137,25 +137,9 @@ fn memory(host: &Host) {
     let before = Resident::now();
     let model = host.open_onnx(onnx::big_mlp(100 << 20)).expect("a model that loads");
     let limits = JobLimits::default();
-    let signature = model.signature();
-    let inputs: Vec<_> = signature
-        .inputs
-        .iter()
-        .map(|input| {
-            let dims: Vec<u64> = input
-                .shape
-                .iter()
-                .flatten()
-                .map(|dim| match dim {
-                    fuelbox_engine::OwnedDim::Fixed(size) => *size,
-                    _ => 1,
-                })
-                .collect();
-            let count = dims.iter().product::<u64>() as usize;
-            fp32(&input.name, &dims, &vec![0.5; count])
-        })
-        .collect();
+    let inputs = [fp32("input", &[1, 1024], &[0.5; 1024])];
     let prepared = model.prepare(&inputs, &[], &limits, &limits).expect("an input that fits");
+    let loaded = Resident::now();
     let mut jobs: Vec<_> =
         (0..JOBS).map(|_| prepared.warm(&limits).expect("an instance")).collect();
     for job in &mut jobs {
@@ -163,7 +147,7 @@ fn memory(host: &Host) {
     }
     let after = Resident::now();
     let image = prepared.image().len_bytes() as f64;
-    let dirty = after.anonymous_bytes.saturating_sub(before.anonymous_bytes) as f64;
+    let dirty = after.anonymous_bytes.saturating_sub(loaded.anonymous_bytes) as f64;
     let resident = after.proportional_bytes.saturating_sub(before.proportional_bytes) as f64;
     let mb = |bytes: f64| bytes / 1e6;
     println!("{:<44} {:>10} {:>10.1}", "100 MB model: image, MB", "", mb(image));

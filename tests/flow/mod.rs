@@ -5,5 +5,5 @@ mod determinism;
 mod examples;
 mod layers;
 mod nnef;
-mod packages;
+pub(crate) mod packages;
 mod shapes;

@@ -1,7 +1,10 @@
 //! From a model file to a package and back.
 
 use super::cli::{check, fuelbox, json, root};
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 #[test]
 fn packing_twice_gives_the_same_file_and_it_runs_like_the_model() {
@@ -35,12 +38,7 @@ fn packing_twice_gives_the_same_file_and_it_runs_like_the_model() {
 #[test]
 fn a_custom_guest_takes_an_image_file_and_gives_a_label() {
     let folder = tempfile::tempdir().unwrap();
-    let package = folder.path().join("digits-image.fbx");
-    let mut pack = fuelbox(
-        "pack --guest digits-image --asset examples/digits/digits.onnx \
-         --asset examples/digits/digits.labels.txt -o",
-    );
-    check(pack.arg(&package), 0);
+    let package = pack_digits_image(folder.path());
     let image = root().join("examples/digits-image/seven.png");
     let mut run = fuelbox("run --json --input");
     let answer = json(run.arg(&image).arg(&package), 0);
@@ -51,4 +49,15 @@ fn a_custom_guest_takes_an_image_file_and_gives_a_label() {
     let answer = json(run.arg(&package), 4);
     assert_eq!(answer["verdict"], "guest_error", "{answer}");
     assert!(answer["fuel"]["run"].as_u64().unwrap() > 0, "{answer}");
+}
+
+/// Packs the custom guest of the examples with what its README says.
+pub(crate) fn pack_digits_image(folder: &Path) -> PathBuf {
+    let package = folder.join("digits-image.fbx");
+    let mut pack = fuelbox(
+        "pack --guest digits-image --asset examples/digits/digits.onnx \
+         --asset examples/digits/digits.labels.txt -o",
+    );
+    check(pack.arg(&package), 0);
+    package
 }

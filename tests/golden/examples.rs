@@ -1,7 +1,10 @@
 //! Outputs and fuel of the examples, to the bit: the same on every host of the same engine profile and
 //! with the same prebuilt guests. When a change of either is meant, the new lines are in the failure.
 
-use crate::flow::cli::{check, fuelbox, json, root};
+use crate::flow::{
+    cli::{fuelbox, json, root},
+    packages::pack_digits_image,
+};
 use std::fs;
 
 const PINNED: &str = include_str!("examples.txt");
@@ -17,12 +20,7 @@ const EXAMPLES: [(&str, &str); 4] = [
 #[test]
 fn outputs_and_fuel_of_the_examples_are_pinned() {
     let folder = tempfile::tempdir().unwrap();
-    let package = folder.path().join("digits-image.fbx");
-    let mut pack = fuelbox(
-        "pack --guest digits-image --asset examples/digits/digits.onnx \
-         --asset examples/digits/digits.labels.txt -o",
-    );
-    check(pack.arg(&package), 0);
+    let package = pack_digits_image(folder.path());
     let mut found = String::new();
     for (name, arguments) in EXAMPLES {
         let arguments = arguments.replace("PACKAGE", package.to_str().unwrap());
