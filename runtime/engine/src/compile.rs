@@ -7,7 +7,7 @@ use crate::{
     profile::{Codegen, Profile, config},
     split::Husk,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
@@ -179,7 +179,8 @@ fn confine() -> io::Result<()> {
     setrlimit(Resource::Cpu, at_most(CPU_SECONDS_MAX))?;
     setrlimit(Resource::Fsize, at_most(0))?; // no files; stdout is a pipe
     setrlimit(Resource::Core, at_most(0))?;
-    Ok(())
+    // A host that is killed takes its workers along.
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
 fn one_line(text: &str) -> String {
