@@ -116,7 +116,7 @@ impl<'a> Tokens<'a> {
             '"' => Token::Text(self.value()?),
             '{' => {
                 let Base64 { base64 } = self.value()?;
-                Token::Blob(STANDARD.decode(&base64).context("base64 is malformed")?)
+                Token::Blob(STANDARD.decode(&base64).ok().context("base64 is malformed")?)
             }
             _ => {
                 let end = self.rest.find([' ', '\t', '\r', '\n', ',', ']']);
