@@ -250,24 +250,18 @@ fn a_killed_run_leaves_nothing_that_a_later_one_would_trust() {
     let expected = json(fuelbox("run --random 1 --json").arg(&model), 0);
     let answer = json(&mut run(), 0);
     assert_eq!(answer["output_digest"], expected["output_digest"]);
-    // And now with entries that are damaged in every file.
-    for file in ["artifact.cwasm", "initial.img", "memory.img", "meta.json", "seal"] {
+    // And now with entries that are damaged: code, initial image and model image are made anew.
+    for file in ["artifact.cwasm", "initial.img", "memory.img"] {
         let found = find(cache.path(), file);
         assert!(!found.is_empty(), "{file}");
         for path in found {
             let mut bytes = fs::read(&path).unwrap();
-            if let Some(byte) = bytes.last_mut() {
-                *byte ^= 1;
-                fs::write(&path, bytes).unwrap();
-            }
-        }
-        if file == "memory.img" {
-            // One recompilation is enough for this test: the others are covered by the cache's own.
-            let answer = json(&mut run(), 0);
-            assert_eq!(answer["output_digest"], expected["output_digest"], "{file}");
-            break;
+            bytes.iter_mut().next_back().into_iter().for_each(|byte| *byte ^= 1);
+            fs::write(&path, bytes).unwrap();
         }
     }
+    let answer = json(&mut run(), 0);
+    assert_eq!(answer["output_digest"], expected["output_digest"]);
 }
 
 fn find(folder: &Path, name: &str) -> Vec<PathBuf> {

@@ -2,7 +2,7 @@
 
 use fuelbox_engine::{
     Cancel, Codegen, Compiler, DataType, JobLimits, Model, OptLevel, Options, Outcome, ResetPolicy,
-    Shape, Tensor, Verdict, output_digest,
+    Shape, Tensor, Verdict,
 };
 use fuelbox_test_support::host::{Host, fp32};
 use std::{fs, path::Path};
@@ -102,6 +102,4 @@ fn hosts_with_empty_caches_and_other_resets_agree() {
     let model = cold.open_onnx(onnx).unwrap();
     assert_eq!(run(&model, &inputs), expected);
     assert_eq!(run(&model, &inputs), expected);
-    let Verdict::Completed { outputs, .. } = expected.verdict else { panic!() };
-    assert_eq!(output_digest(&outputs), output_digest(&outputs.clone()));
 }
