@@ -143,6 +143,12 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker)?;
         let profile = profile.digest();
+        // What is loaded without fuel says so in its bill: not an image of the profile.
+        #[cfg(feature = "unmetered")]
+        let profile = match options.codegen {
+            Codegen::Unmetered => Digest::of(profile.as_bytes()),
+            Codegen::Native | Codegen::NativeAt(_) | Codegen::Pulley => profile,
+        };
         Ok(Self { inner: Arc::new(Inner { wasmtime, linker, profile, options, cache }) })
     }
 

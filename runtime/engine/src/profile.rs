@@ -98,6 +98,10 @@ pub enum Codegen {
     NativeAt(OptLevel),
     /// Byte code for wasmtime's interpreter: slow, for any CPU, a second opinion.
     Pulley,
+    /// Optimised code that counts no fuel, so that benches can say what counting costs. Nothing stops
+    /// a guest that loops.
+    #[cfg(feature = "unmetered")]
+    Unmetered,
 }
 
 /// Cranelift's levels.
@@ -115,13 +119,20 @@ impl Codegen {
             Self::Native | Self::NativeAt(OptLevel::Speed) => "native-speed",
             Self::NativeAt(OptLevel::None) => "native-none",
             Self::Pulley => "pulley",
+            #[cfg(feature = "unmetered")]
+            Self::Unmetered => "native-unmetered",
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Native, Self::NativeAt(OptLevel::None), Self::Pulley]
-            .into_iter()
-            .find(|codegen| codegen.name() == name)
+        let all = [
+            Self::Native,
+            Self::NativeAt(OptLevel::None),
+            Self::Pulley,
+            #[cfg(feature = "unmetered")]
+            Self::Unmetered,
+        ];
+        all.into_iter().find(|codegen| codegen.name() == name)
     }
 }
 
@@ -154,6 +165,10 @@ pub(crate) fn config(profile: &Profile, codegen: Codegen) -> wasmtime::Result<Co
         }
         Codegen::Pulley => {
             config.target("pulley64")?;
+        }
+        #[cfg(feature = "unmetered")]
+        Codegen::Unmetered => {
+            config.cranelift_opt_level(wasmtime::OptLevel::Speed).consume_fuel(false);
         }
     }
     let version = format!("fuelbox-{}", profile.digest().hex());
