@@ -104,6 +104,29 @@ impl Model {
         self.initializer(tensor(name, Element::F32, &[], value.to_le_bytes().to_vec()))
     }
 
+    /// Random factors around 1, as a trained normalisation has them.
+    pub fn scale(mut self, name: &str, size: i64) -> Self {
+        let values: Vec<_> = (0..size).map(|_| 1.0 + self.random.next_f32(0.1)).collect();
+        self.floats(name, &[size], &values)
+    }
+
+    /// Random values of variance `variance`.
+    pub fn random(self, name: &str, dims: &[i64], variance: f64) -> Self {
+        self.uniform(name, dims, (3.0 * variance).sqrt())
+    }
+
+    /// A constant FP32 tensor.
+    pub fn floats(self, name: &str, dims: &[i64], values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(tensor(name, Element::F32, dims, bytes))
+    }
+
+    /// A constant list of INT64 numbers: a shape, or axes.
+    pub fn list(self, name: &str, values: &[i64]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(tensor(name, Element::I64, &[values.len() as i64], bytes))
+    }
+
     /// The bytes of the `.onnx` file.
     pub fn build(self) -> Vec<u8> {
         let model = ModelProto {
@@ -118,10 +141,9 @@ impl Model {
     /// Uniform, not normal: that takes no logarithm, whose last bit may differ between platforms.
     fn uniform(mut self, name: &str, dims: &[i64], bound: f64) -> Self {
         let count = dims.iter().product::<i64>() as usize;
-        let step = (bound / (1 << 23) as f64) as f32;
         let mut bytes = vec![0; count * 4];
         for value in bytes.chunks_exact_mut(4) {
-            value.copy_from_slice(&(self.random.next_i24() as f32 * step).to_le_bytes());
+            value.copy_from_slice(&self.random.next_f32(bound).to_le_bytes());
         }
         self.initializer(tensor(name, Element::F32, dims, bytes))
     }
@@ -147,6 +169,12 @@ impl Node {
             op_type: operator.into(),
             ..NodeProto::default()
         })
+    }
+
+    /// One more output.
+    pub fn also(mut self, output: &str) -> Self {
+        self.0.output.push(output.into());
+        self
     }
 
     /// Takes the operator from another domain.
@@ -185,9 +213,19 @@ impl Node {
 
 /// Steele, Lea and Flood's generator of 2014: whole numbers only, so the same everywhere.
 #[derive(Clone, Debug)]
-struct SplitMix64(u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
 impl SplitMix64 {
+    /// A number between -`bound` and `bound`.
+    pub(super) fn next_f32(&mut self, bound: f64) -> f32 {
+        self.next_i24() as f32 * (bound / (1 << 23) as f64) as f32
+    }
+
+    /// A number in 0..`end`, near enough to uniform for small ends.
+    pub(super) fn next_below(&mut self, end: i64) -> i64 {
+        i64::from(self.next_i24() + (1 << 23)) * end >> 24
+    }
+
     /// A number in -2^23..2^23, as many as an `f32` holds exactly.
     fn next_i24(&mut self) -> i32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
