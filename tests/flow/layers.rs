@@ -5,15 +5,21 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// Each crate with all the crates of this workspace that it may depend on, at run time.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("fuelbox-abi", &[]),
-    ("fuelbox-sdk", &["fuelbox-abi"]),
+    ("fuelbox-kernels", &[]),
+    ("fuelbox-sdk", &["fuelbox-abi", "fuelbox-kernels"]),
     ("fuelbox-onnx", &["fuelbox-abi", "fuelbox-sdk"]),
     ("digits-image-guest", &["fuelbox-abi", "fuelbox-sdk"]),
     ("fuelbox-prebuilt", &[]),
-    ("fuelbox-engine", &["fuelbox-abi"]),
+    ("fuelbox-engine", &["fuelbox-abi", "fuelbox-kernels"]),
     ("fuelbox", &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt"]),
     ("fuelbox-test-support", &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt"]),
+    (
+        "fuelbox-bench-box",
+        &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt", "fuelbox-test-support"],
+    ),
+    ("fuelbox-bench-tract", &[]),
     ("xtask", &[]),
 ];
 

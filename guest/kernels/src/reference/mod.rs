@@ -1,0 +1,247 @@
+//! The kernels once more, from their definitions: one number at a time, in the order that the
+//! definitions name, on bytes. Slow, and made of nothing that the fast ones are made of, so that tests
+//! have something to compare them with.
+//!
+//! A call must have been checked ([`Call::check`]) against a memory of this size.
+
+mod number;
+
+use crate::call::{
+    Binary, Call, Conv, Depthwise, Dims, Gemm, Map, Op, Pool, PoolKind, Program, RANK, Right, Rows,
+    RowsKind, Unary, View, Window,
+};
+use number::{NAN, fma};
+
+/// Lanes of the partial sums of [`Rows`].
+const LANES: usize = 16;
+/// Columns of a packed panel.
+const PANEL: usize = 32;
+
+/// Does a call.
+///
+/// # Panics
+/// When the call was not checked and touches what is not there.
+pub fn run(call: &Call, memory: &mut [u8]) {
+    match call {
+        Call::Gemm(call) => gemm(call, memory),
+        Call::Conv(call) => conv(call, memory),
+        Call::Depthwise(call) => depthwise(call, memory),
+        Call::Pool(call) => pool(call, memory),
+        Call::Map(call) => map(call, memory),
+        Call::Rows(call) => rows(call, memory),
+    }
+}
+
+fn gemm(call: &Gemm, memory: &mut [u8]) {
+    let Gemm { batch: [b0, b1], m, n, k, a, right, c, program } = call;
+    each([1, 1, *b0, *b1, *m, *n], |index| {
+        let [_, _, b0, b1, i, j] = index;
+        let mut sum = 0.0;
+        for p in 0..*k {
+            let left = read(memory, a, [0, 0, b0, b1, i, p]);
+            let right = match right {
+                Right::Strided(view) => read(memory, view, [0, 0, b0, b1, p, j]),
+                Right::Packed(start) => packed(memory, *start, *k as usize, p as usize, j),
+            };
+            sum = fma(left, right, sum);
+        }
+        store(memory, c, index, program, sum);
+    });
+}
+
+fn conv(call: &Conv, memory: &mut [u8]) {
+    let Conv { window, channels, outputs, input, weights, out, program } = call;
+    let [height, width] = window.kernel;
+    let depth = (height * width * channels) as usize;
+    each([1, 1, window.images, window.output[0], window.output[1], *outputs], |index| {
+        let [_, _, image, y, x, o] = index;
+        let mut sum = 0.0;
+        let mut p = 0;
+        for ky in 0..height {
+            for kx in 0..width {
+                let place = tap(window, [y, x], [ky, kx]);
+                for channel in 0..*channels {
+                    let value = match place {
+                        Some([row, column]) => {
+                            read(memory, input, [0, 0, image, row, column, channel])
+                        }
+                        None => 0.0,
+                    };
+                    sum = fma(value, packed(memory, *weights, depth, p, o), sum);
+                    p += 1;
+                }
+            }
+        }
+        store(memory, out, index, program, sum);
+    });
+}
+
+fn depthwise(call: &Depthwise, memory: &mut [u8]) {
+    let Depthwise { window, channels, input, weights, out, program } = call;
+    each_window(window, *channels, |index, taps| {
+        let [_, _, image, _, _, channel] = index;
+        let mut sum = 0.0;
+        for &([ky, kx], [row, column]) in taps {
+            let value = read(memory, input, [0, 0, image, row, column, channel]);
+            sum = fma(value, read(memory, weights, [0, 0, 0, ky, kx, channel]), sum);
+        }
+        store(memory, out, index, program, sum);
+    });
+}
+
+fn pool(call: &Pool, memory: &mut [u8]) {
+    let Pool { kind, window, channels, input, out, program } = call;
+    each_window(window, *channels, |index, taps| {
+        let [_, _, image, _, _, channel] = index;
+        let values =
+            taps.iter().map(|(_, [row, column])| read(memory, input, [0, 0, image, *row, *column, channel]));
+        let value = match kind {
+            PoolKind::Max => values.fold(f32::NEG_INFINITY, larger),
+            PoolKind::Mean => {
+                values.fold(0.0, |sum, x| sum + x) / (window.kernel[0] * window.kernel[1]) as f32
+            }
+            PoolKind::MeanInside => values.fold(0.0, |sum, x| sum + x) / taps.len() as f32,
+        };
+        store(memory, out, index, program, value);
+    });
+}
+
+fn map(call: &Map, memory: &mut [u8]) {
+    let Map { dims, input, out, program } = call;
+    each(*dims, |index| {
+        let value = read(memory, input, index);
+        store(memory, out, index, program, value);
+    });
+}
+
+/// `x > v ? x : v`
+fn larger(v: f32, x: f32) -> f32 {
+    if x > v { x } else { v }
+}
+
+/// Every index, the last dimension running fastest.
+fn each(dims: Dims, mut visit: impl FnMut(Dims)) {
+    if dims.contains(&0) {
+        return;
+    }
+    let mut index = [0; RANK];
+    loop {
+        visit(index);
+        let Some(dim) = (0..RANK).rev().find(|&dim| index[dim] + 1 < dims[dim]) else {
+            return;
+        };
+        index[dim] += 1;
+        index[dim + 1..].fill(0);
+    }
+}
+
+/// Every index of a windowed output, with the taps that are inside of the input: in the kernel and in
+/// the input, by rows.
+fn each_window(
+    window: &Window,
+    channels: u32,
+    mut visit: impl FnMut(Dims, &[([u32; 2], [u32; 2])]),
+) {
+    each([1, 1, window.images, window.output[0], window.output[1], channels], |index| {
+        let [_, _, _, y, x, _] = index;
+        let mut taps = Vec::new();
+        for ky in 0..window.kernel[0] {
+            for kx in 0..window.kernel[1] {
+                if let Some(place) = tap(window, [y, x], [ky, kx]) {
+                    taps.push(([ky, kx], place));
+                }
+            }
+        }
+        visit(index, &taps);
+    });
+}
+
+/// Where in the input a tap of the kernel is; none beside it.
+fn tap(window: &Window, at: [u32; 2], tap: [u32; 2]) -> Option<[u32; 2]> {
+    let place = |axis: usize| {
+        let place = i64::from(at[axis]) * i64::from(window.stride[axis])
+            + i64::from(tap[axis]) * i64::from(window.dilation[axis])
+            - i64::from(window.pad[axis]);
+        u32::try_from(place).ok().filter(|&place| place < window.input[axis])
+    };
+    Some([place(0)?, place(1)?])
+}
+
+/// An element of packed panels that are `depth` deep.
+fn packed(memory: &[u8], start: usize, depth: usize, p: usize, column: u32) -> f32 {
+    let (panel, column) = (column as usize / PANEL, column as usize % PANEL);
+    number_at(memory, start + 4 * ((panel * depth + p) * PANEL + column))
+}
+
+/// Runs the program on a value and stores what comes out.
+fn store(memory: &mut [u8], out: &View, index: Dims, program: &Program, value: f32) {
+    let mut value = value;
+    for op in program.ops() {
+        value = match op {
+            Op::Unary(unary) => apply(*unary, value),
+            Op::Scalar(binary, number) => combine(*binary, value, *number),
+            Op::Tensor(binary, view) => combine(*binary, value, read(memory, view, index)),
+        };
+    }
+    let bits = if value.is_nan() { NAN } else { value.to_bits() };
+    let at = address(out, index);
+    memory[at..at + 4].copy_from_slice(&bits.to_le_bytes());
+}
+
+fn apply(unary: Unary, v: f32) -> f32 {
+    match unary {
+        Unary::Neg => -v,
+        Unary::Abs => v.abs(),
+        Unary::Sqrt => v.sqrt(),
+        Unary::Recip => 1.0 / v,
+        Unary::Exp => number::exp(v),
+        Unary::Sigmoid => number::sigmoid(v),
+        Unary::Tanh => number::tanh(v),
+        Unary::Erf => number::erf(v),
+        Unary::Gelu => number::gelu(v),
+        Unary::Silu => number::silu(v),
+    }
+}
+
+fn combine(binary: Binary, v: f32, s: f32) -> f32 {
+    match binary {
+        Binary::Add => v + s,
+        Binary::Sub => v - s,
+        Binary::RSub => s - v,
+        Binary::Mul => v * s,
+        Binary::Div => v / s,
+        Binary::RDiv => s / v,
+        Binary::Min => {
+            if s < v {
+                s
+            } else {
+                v
+            }
+        }
+        Binary::Max => larger(v, s),
+        Binary::LeakyRelu => {
+            if v > 0.0 {
+                v
+            } else {
+                v * s
+            }
+        }
+    }
+}
+
+fn read(memory: &[u8], view: &View, index: Dims) -> f32 {
+    number_at(memory, address(view, index))
+}
+
+fn number_at(memory: &[u8], at: usize) -> f32 {
+    let bytes = &memory[at..at + 4];
+    f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+fn address(view: &View, index: Dims) -> usize {
+    let steps = index.iter().zip(view.strides);
+    let offset: i128 = steps.map(|(&at, stride)| i128::from(at) * i128::from(stride)).sum();
+    let address = view.address as i128 + 4 * offset;
+    // A call that was checked has no address outside of memory.
+    usize::try_from(address).unwrap_or(usize::MAX - 4)
+}
