@@ -2,6 +2,7 @@
 
 mod guests;
 mod guide;
+mod compare;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -20,11 +21,14 @@ enum Chore {
     Guests(guests::Arguments),
     /// Do what docs/guests.md says, as it is written.
     Guide,
+    /// Compare fuelbox with native tract, onnxruntime and onnxruntime-web.
+    Compare(compare::Arguments),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Guide => guide::run(),
+        Chore::Compare(arguments) => compare::run(&arguments),
     }
 }

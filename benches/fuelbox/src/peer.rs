@@ -3,8 +3,8 @@
 use crate::{models, queue};
 use anyhow::{Context, Result, bail};
 use fuelbox_engine::{
-    Cache, Cancel, Codegen, Engine, JobLimits, Model, OptLevel, Options, Outcome, Prepared, Tensor,
-    Verdict, Warm, output_digest,
+    Cache, Cancel, Codegen, Engine, JobLimits, Model, OptLevel, Options, Outcome, Prepared,
+    Profile, Tensor, Verdict, Warm, output_digest,
 };
 use fuelbox_test_support::host::onnx_package;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ pub(crate) fn serve(cache: &Path, mode: &str, codegen: &str) -> Result<()> {
         let (command, argument) = split(&line);
         next = match command {
             "version" => {
-                println!("{}", json!({ "fuelbox": env!("CARGO_PKG_VERSION") }));
+                say(versions());
                 lines.next().transpose()?
             }
             "load" => match Loaded::open(&engine, Path::new(argument)) {
@@ -63,6 +63,16 @@ pub(crate) fn serve(cache: &Path, mode: &str, codegen: &str) -> Result<()> {
         };
     }
     Ok(())
+}
+
+fn versions() -> Result<Value> {
+    let profile = Profile::current();
+    let described: Value = serde_json::from_str(&profile.json())?;
+    Ok(json!({
+        "fuelbox": env!("CARGO_PKG_VERSION"),
+        "engine profile": profile.digest().to_string(),
+        "wasmtime": described["wasmtime"],
+    }))
 }
 
 fn split(line: &str) -> (&str, &str) {
