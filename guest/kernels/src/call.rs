@@ -244,11 +244,13 @@ pub enum PoolKind {
     Mean = 2,
     /// The sum divided by the number of taps that are inside of the input.
     MeanInside = 3,
+    /// The sum, in order, from `+0.0` on.
+    Sum = 4,
 }
 
 impl PoolKind {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 3] = [Self::Max, Self::Mean, Self::MeanInside];
+    pub const ALL: [Self; 4] = [Self::Max, Self::Mean, Self::MeanInside, Self::Sum];
 }
 
 /// Pooling. Taps beside the input are left out.
@@ -416,6 +418,65 @@ impl Call {
                 }
                 dims
             }
+        }
+    }
+
+    /// Visits every address, to move what is at it.
+    pub fn each_address(&mut self, visit: &mut dyn FnMut(&mut usize)) {
+        let program = match self {
+            Self::Gemm(call) => {
+                visit(&mut call.a.address);
+                match &mut call.right {
+                    Right::Strided(view) => visit(&mut view.address),
+                    Right::Packed(address) => visit(address),
+                }
+                visit(&mut call.c.address);
+                &mut call.program
+            }
+            Self::Conv(call) => {
+                visit(&mut call.input.address);
+                visit(&mut call.weights);
+                visit(&mut call.out.address);
+                &mut call.program
+            }
+            Self::Depthwise(call) => {
+                visit(&mut call.input.address);
+                visit(&mut call.weights.address);
+                visit(&mut call.out.address);
+                &mut call.program
+            }
+            Self::Pool(call) => {
+                visit(&mut call.input.address);
+                visit(&mut call.out.address);
+                &mut call.program
+            }
+            Self::Map(call) => {
+                visit(&mut call.input.address);
+                visit(&mut call.out.address);
+                &mut call.program
+            }
+            Self::Rows(call) => {
+                visit(&mut call.input.address);
+                visit(&mut call.out.address);
+                &mut call.program
+            }
+        };
+        for op in program.ops_mut() {
+            if let Op::Tensor(_, view) = op {
+                visit(&mut view.address);
+            }
+        }
+    }
+
+    /// The program, to add to it.
+    pub fn program_mut(&mut self) -> &mut Program {
+        match self {
+            Self::Gemm(call) => &mut call.program,
+            Self::Conv(call) => &mut call.program,
+            Self::Depthwise(call) => &mut call.program,
+            Self::Pool(call) => &mut call.program,
+            Self::Map(call) => &mut call.program,
+            Self::Rows(call) => &mut call.program,
         }
     }
 

@@ -25,7 +25,7 @@ const FUNCTION_EIGHTHS: u128 = 12;
 
 impl Call {
     /// What the work of this call costs, beyond [`KERNEL_CALL_FUEL`].
-    pub(crate) fn cost(&self) -> u128 {
+    pub fn cost(&self) -> u128 {
         let written = count(&self.out_dims());
         let step = stepped_by(self.out().strides[5], self.out_dims()[5]);
         let epilogue = written * step / MOVED + written * eighths(self.program()) / 8;

@@ -26,6 +26,7 @@ mod window;
 mod map;
 mod rows;
 mod isa;
+pub mod reference;
 
 pub use call::*;
 pub use check::Checked;

@@ -88,8 +88,9 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 
 /// ```text
 /// a = |x|
-/// a > TANH_SMALL:  1 - 2 / (exp(a + a) + 1), with the sign of x
+/// a > TANH_SMALL:  1 - 2 / (exp(a + a) + 1)
 /// otherwise:       fma(x, z * horner(z, TANH_SERIES), x), z = x * x
+/// either with the sign of x
 /// ```
 #[inline(always)]
 pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
@@ -101,7 +102,7 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
         let large = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
         let z = S::mul(x, x);
         let small = S::fma(x, S::mul(z, horner::<S, 5>(z, TANH_SERIES)), x);
-        S::select(S::greater(a, S::splat(TANH_SMALL)), S::copysign(large, x), small)
+        S::copysign(S::select(S::greater(a, S::splat(TANH_SMALL)), large, small), x)
     }
 }
 

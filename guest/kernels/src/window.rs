@@ -69,6 +69,7 @@ pub(crate) unsafe fn pool<S: Simd>(call: &Pool, base: *mut u8) {
     unsafe {
         match call.kind {
             PoolKind::Max => slide::<S, LARGEST>(window, channels, input, weights, None, &finish),
+            PoolKind::Sum => slide::<S, SUM>(window, channels, input, weights, None, &finish),
             kind => slide::<S, SUM>(window, channels, input, weights, Some(kind), &finish),
         }
     }

@@ -143,7 +143,7 @@ impl Call {
                 let code = words.next();
                 let kind = PoolKind::ALL.into_iter().find(|&kind| kind as u32 == code);
                 Self::Pool(Pool {
-                    kind: kind.ok_or(KernelError::parameter("pool", code, "1, 2 or 3"))?,
+                    kind: kind.ok_or(KernelError::parameter("pool", code, "1 to 4"))?,
                     window: words.window(),
                     channels: words.next(),
                     input: words.view(),

@@ -93,14 +93,17 @@ fn pool(call: &Pool, memory: &mut [u8]) {
     let Pool { kind, window, channels, input, out, program } = call;
     each_window(window, *channels, |index, taps| {
         let [_, _, image, _, _, channel] = index;
-        let values =
-            taps.iter().map(|(_, [row, column])| read(memory, input, [0, 0, image, *row, *column, channel]));
+        let values = taps
+            .iter()
+            .map(|(_, [row, column])| read(memory, input, [0, 0, image, *row, *column, channel]));
         let value = match kind {
             PoolKind::Max => values.fold(f32::NEG_INFINITY, larger),
             PoolKind::Mean => {
-                values.fold(0.0, |sum, x| sum + x) / (window.kernel[0] * window.kernel[1]) as f32
+                let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+                values.fold(0.0, add) / taps as f32
             }
-            PoolKind::MeanInside => values.fold(0.0, |sum, x| sum + x) / taps.len() as f32,
+            PoolKind::MeanInside => values.fold(0.0, add) / taps.len() as f32,
+            PoolKind::Sum => values.fold(0.0, add),
         };
         store(memory, out, index, program, value);
     });
@@ -112,6 +115,68 @@ fn map(call: &Map, memory: &mut [u8]) {
         let value = read(memory, input, index);
         store(memory, out, index, program, value);
     });
+}
+
+fn rows(call: &Rows, memory: &mut [u8]) {
+    let Rows { kind, dims, input, out, program } = call;
+    let [n0, n1, n2, n3, n4, length] = *dims;
+    each([n0, n1, n2, n3, n4, length.min(1)], |index| {
+        let at = |place: u32| {
+            let [d0, d1, d2, d3, d4, _] = index;
+            [d0, d1, d2, d3, d4, place]
+        };
+        // The whole row is read before any of it is written: they may be in the same place.
+        let row: Vec<f32> = (0..length).map(|place| read(memory, input, at(place))).collect();
+        let count = row.len() as f32;
+        let mean = |row: &[f32]| in_lanes(row, 0.0, add, add) / count;
+        let squares = |row: &[f32]| in_lanes(row, 0.0, |sum, d| fma(d, d, sum), add);
+        let results: Vec<f32> = match *kind {
+            RowsKind::Softmax => {
+                let most = in_lanes(&row, f32::NEG_INFINITY, larger, larger);
+                let each: Vec<f32> = row.iter().map(|x| number::exp(x - most)).collect();
+                let sum = in_lanes(&each, 0.0, add, add);
+                each.iter().map(|e| e / sum).collect()
+            }
+            RowsKind::RmsNorm { epsilon } => {
+                let root = (squares(&row) / count + epsilon).sqrt();
+                row.iter().map(|x| x / root).collect()
+            }
+            RowsKind::LayerNorm { epsilon } => {
+                let mean = mean(&row);
+                let apart: Vec<f32> = row.iter().map(|x| x - mean).collect();
+                let root = (squares(&apart) / count + epsilon).sqrt();
+                apart.iter().map(|d| d / root).collect()
+            }
+            RowsKind::Sum => vec![in_lanes(&row, 0.0, add, add)],
+            RowsKind::Mean => vec![mean(&row)],
+            RowsKind::MeanSquare => vec![squares(&row) / count],
+            RowsKind::Max => vec![in_lanes(&row, f32::NEG_INFINITY, larger, larger)],
+        };
+        for (place, result) in (0..).zip(results) {
+            store(memory, out, at(place), program, result);
+        }
+    });
+}
+
+/// Joins the elements of a row: those whose index leaves the same rest when divided by 16, in order;
+/// then what the upper half of the 16 gave to what the lower half gave, down to one.
+fn in_lanes(
+    row: &[f32],
+    start: f32,
+    join: impl Fn(f32, f32) -> f32,
+    fold: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let lane = |lane| row.iter().skip(lane).step_by(LANES).fold(start, |v, &x| join(v, x));
+    let mut lanes: Vec<f32> = (0..LANES).map(lane).collect();
+    while lanes.len() > 1 {
+        let upper = lanes.split_off(lanes.len() / 2);
+        lanes.iter_mut().zip(upper).for_each(|(lower, upper)| *lower = fold(*lower, upper));
+    }
+    lanes[0]
+}
+
+fn add(sum: f32, x: f32) -> f32 {
+    sum + x
 }
 
 /// `x > v ? x : v`

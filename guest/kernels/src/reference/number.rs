@@ -27,6 +27,9 @@ impl Exact {
 
     /// The mantissa when the exponent is `exponent`. Bits that fall off leave a one in the last place.
     fn at(self, exponent: i32) -> u128 {
+        if self.mantissa == 0 {
+            return 0;
+        }
         let mantissa = u128::from(self.mantissa);
         match self.exponent - exponent {
             up @ 0.. => mantissa << up,
@@ -89,5 +92,75 @@ fn round(sum: u128, exponent: i32) -> f32 {
         up => sum << up.unsigned_abs(),
     };
     // Both are exact in double precision, and so is their product; what is too large becomes infinite.
-    (mantissa as f64 * f64::from(last).exp2()) as f32
+    let power = f64::from_bits(((last + 1023) as u64) << 52);
+    (mantissa as f64 * power) as f32
+}
+
+/// `1.5 * 2^23`: a sum with it has no bits behind the point.
+const ROUND: f32 = f32::from_bits(0x4b40_0000);
+const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+const LN2_HIGH: f32 = f32::from_bits(0x3f31_8000);
+const LN2_LOW: f32 = f32::from_bits(0xb95e_8083);
+const EXP_SERIES: [u32; 6] =
+    [0x3950_0d01, 0x3ab6_0b61, 0x3c08_8889, 0x3d2a_aaab, 0x3e2a_aaab, 0x3f00_0000];
+const TANH_SERIES: [u32; 5] = [0xbbba_f0ea, 0x3ca9_134f, 0xbd5c_1e2d, 0x3e08_8393, 0xbeaa_aa99];
+const ERF_SERIES: [u32; 6] =
+    [0x3834_9f67, 0x3991_0039, 0x391f_6607, 0x3c17_e369, 0x3d2d_2fe7, 0x3d90_6e68];
+const SQRT_1_2: f32 = f32::from_bits(0x3f35_04f3);
+
+fn horner(x: f32, coefficients: &[u32]) -> f32 {
+    let mut numbers = coefficients.iter().map(|&bits| f32::from_bits(bits));
+    let first = numbers.next().unwrap_or_default();
+    numbers.fold(first, |p, next| fma(p, x, next))
+}
+
+fn whole(y: f32) -> f32 {
+    (y + ROUND) - ROUND
+}
+
+/// `2^n` for a whole `n` from -126 to 127.
+fn power_of_two(n: f32) -> f32 {
+    f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+pub(super) fn exp(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    let c = if 89.0 < x { 89.0 } else { x };
+    let c = if -104.0 > c { -104.0 } else { c };
+    let n = whole(c * LOG2_E);
+    let r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, c));
+    let p = fma(horner(r, &EXP_SERIES), r * r, r) + 1.0;
+    let half = whole(n * 0.5);
+    (p * power_of_two(half)) * power_of_two(n - half)
+}
+
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+pub(super) fn tanh(x: f32) -> f32 {
+    let a = x.abs();
+    if a > 0.625 {
+        (1.0 - 2.0 / (exp(a + a) + 1.0)).copysign(x)
+    } else {
+        let z = x * x;
+        fma(x, z * horner(z, &TANH_SERIES), x)
+    }
+}
+
+pub(super) fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    let y = fma(horner(a, &ERF_SERIES), a, 1.0);
+    let y = (0..4).fold(y, |y, _| y * y);
+    (1.0 - 1.0 / y).copysign(x)
+}
+
+pub(super) fn gelu(x: f32) -> f32 {
+    (0.5 * x) * (1.0 + erf(x * SQRT_1_2))
+}
+
+pub(super) fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
 }
