@@ -49,6 +49,22 @@ fn imports_off_the_list_are_named() {
         "import 'fd_write' has type (i64) -> (i32), expected (i32, i32, i32, i32) -> (i32)",
     );
     check(importing(r#"(import "wasi_snapshot_preview1" "a\1b[2Jb" (func))"#), r"a\u{1b}[2Jb");
+    let foreign = refusal(importing(r#"(import "fuelbox_kernels" "fd_write" (func))"#));
+    assert!(foreign.starts_with("module: import 'fuelbox_kernels::fd_write' is not allowed; allowed are wasi_snapshot_preview1's args_get, "), "{foreign}");
+    assert!(foreign.contains(" random_get, proc_exit, and fuelbox_kernels's gemm, "), "{foreign}");
+    assert!(foreign.ends_with("'s gemm, conv, depthwise, pool, map, rows"), "{foreign}");
+    check(
+        importing(r#"(import "wasi_snapshot_preview1" "gemm" (func (param i32)))"#),
+        "import 'wasi_snapshot_preview1::gemm' is not allowed",
+    );
+    check(
+        importing(r#"(import "fuelbox_kernels" "gemm" (func (param i32) (result i32)))"#),
+        "import 'gemm' has type (i32) -> (i32), expected (i32) -> ()",
+    );
+    check(
+        importing(r#"(import "fuelbox_kernels" "gemm" (global i32))"#),
+        "import 'fuelbox_kernels::gemm' is not allowed",
+    );
 }
 
 #[test]

@@ -270,6 +270,121 @@ fn cancelled_jobs_end_soon_and_bill_what_they_used() {
     assert_eq!(model.image().audit_slots(), (1, true));
 }
 
+/// Runs an endless job of a guest with a deadline.
+pub(super) fn assert_deadline_acts(model: &Model) {
+    // Enough fuel for a minute or more: a deadline that does not act ends out of it.
+    let limits = fuel(20_000_000_000);
+    let inputs = input();
+    let prepared = model.prepare(&inputs, &[], &limits, &limits).unwrap();
+    let started = Instant::now();
+    let cancel = Cancel::at(started + Duration::from_millis(200));
+    let outcome = prepared.run(&limits, 0, &cancel).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Cancelled);
+    assert!(outcome.usage.fuel < limits.fuel, "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(model.image().audit_slots(), (1, true));
+}
+
+#[test]
+fn deadlines_act_between_host_calls() {
+    // Each of these takes fuel, which starts wasmtime's own interval anew.
+    for (name, types, call) in [
+        ("sched_yield", "(result i32)", "(call $host)"),
+        // More than what is written at once, and more randomness than is made at once.
+        (
+            "fd_write",
+            "(param i32 i32 i32 i32) (result i32)",
+            "(i32.store (i32.const 604) (i32.const 196608))
+             (call $host (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 512))",
+        ),
+        (
+            "random_get",
+            "(param i32 i32) (result i32)",
+            "(call $host (i32.const 65536) (i32.const 131072))",
+        ),
+    ] {
+        let guest = Guest {
+            imports: format!(r#"(import "wasi_snapshot_preview1" "{name}" (func $host {types}))"#),
+            ..Guest::running(&format!("(loop {call} drop (br 0))"))
+        };
+        let host = Host::fresh(Options::default());
+        assert_deadline_acts(&host.open(guest.wasm()).unwrap());
+    }
+}
+
+#[test]
+fn deadlines_act_within_one_host_call() {
+    // Two GiB of randomness take seconds.
+    let guest = Guest {
+        imports: r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#.into(),
+        ..Guest::running(
+            "(drop (memory.grow (i32.const 32765)))
+             (loop (drop (call $random (i32.const 0) (i32.const -2147483648))) (br 0))",
+        )
+    };
+    let host = Host::fresh(Options::default());
+    let model = host.open(guest.wasm()).unwrap();
+    let limits = fuel(20_000_000_000);
+    let inputs = input();
+    let prepared = model.prepare(&inputs, &[], &limits, &limits).unwrap();
+    let cancel = Cancel::at(Instant::now() + Duration::from_millis(200));
+    let outcome = prepared.run(&limits, 0, &cancel).unwrap();
+    assert_eq!(outcome.verdict, Verdict::Cancelled);
+    // The first call alone would be twice 2^31.
+    assert!(outcome.usage.fuel < 1 << 32, "{outcome:?}");
+}
+
+#[test]
+fn writes_and_randomness_come_in_slices() {
+    const SLICE: usize = 1 << 20;
+    // A write takes a slice and says so; it is paid for alone.
+    let guest = Guest {
+        imports: r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#.into(),
+        extra: r#"(data (i32.const 600) "\00\00\00\00\01\00\08\00\00\00\00\00\00\00\10\00")"#.into(),
+        memory: "32".into(),
+        ..Guest::running(
+            "(if (call $write (i32.const 1) (i32.const 600) (i32.const 2) (i32.const 512)) (then unreachable))
+             (if (i32.ne (i32.load (i32.const 512)) (i32.const 1048576)) (then unreachable))",
+        )
+    };
+    let host = Host::fresh(Options::default());
+    let model = host.open(guest.wasm()).unwrap();
+    let outcome = run(&model, &input(), &fuel(2 << 20));
+    assert_eq!(outcome.verdict.name(), "completed", "{outcome:?}");
+    assert!(((1 << 20)..(1 << 20) + 200).contains(&outcome.usage.fuel), "{:?}", outcome.usage);
+    // Randomness in one call is that of several.
+    let random = |calls: &[(usize, usize)]| {
+        let calls: String = calls
+            .iter()
+            .map(|(start, bytes)| {
+                let (start, bytes) = (start + (1 << 20), bytes);
+                format!(
+                    "(if (call $random (i32.const {start}) (i32.const {bytes})) (then unreachable))"
+                )
+            })
+            .collect();
+        let guest = Guest {
+            imports: r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#.into(),
+            memory: "64".into(),
+            run: format!(
+                "{calls} (i32.store (i32.const {}) (i32.load (i32.const {})))",
+                OUTPUTS_AT + 64,
+                (1 << 20) + 2 * SLICE + 96,
+            ),
+            ..Guest::default()
+        };
+        let host = Host::fresh(Options::default());
+        let model = host.open(guest.wasm()).unwrap();
+        run(&model, &input(), &fuel(100_000_000))
+    };
+    let whole = random(&[(0, 2 * SLICE + 100)]);
+    let parts = random(&[(0, 64), (64, SLICE), (SLICE + 64, SLICE + 36)]);
+    assert_eq!(whole.verdict.name(), "completed", "{whole:?}");
+    assert_eq!(whole.verdict, parts.verdict);
+    let other = random(&[(0, 128), (64, SLICE), (SLICE + 64, SLICE + 36)]);
+    assert_ne!(whole.verdict, other.verdict, "the number says which bytes were made");
+}
+
 #[test]
 fn loads_fail_with_verdicts_too() {
     let load = |guest: Guest| -> String {

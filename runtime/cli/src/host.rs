@@ -5,11 +5,13 @@ use crate::{
     progress::{Step, Verbosity},
 };
 use anyhow::Context;
-use fuelbox_engine::{Cache, Compiler, Engine, JobLimits, Model, ModelError, Options, Package};
+use fuelbox_engine::{
+    Cache, Compiler, Engine, Isa, JobLimits, Model, ModelError, Options, Package,
+};
 use std::{
     cell::Cell,
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -27,7 +29,27 @@ pub(crate) fn engine(cache: Cache) -> Result<Engine> {
     let program = env::current_exe().context("the path of this program").or_exit(Exit::Host)?;
     let arguments = vec![WORKER_COMMAND.into()];
     let compiler = Compiler::Worker { program, arguments };
-    Ok(Engine::new(cache, Options { compiler, ..Options::default() })?)
+    let kernels = kernels()?;
+    Ok(Engine::new(cache, Options { compiler, kernels, ..Options::default() })?)
+}
+
+/// The kernels that the environment asks for; none for the fastest.
+pub(crate) fn kernels() -> Result<Option<Isa>> {
+    chosen_kernels(env::var_os(KERNELS_VARIABLE).as_deref())
+}
+
+const KERNELS_VARIABLE: &str = "FUELBOX_KERNELS";
+
+fn chosen_kernels(value: Option<&OsStr>) -> Result<Option<Isa>> {
+    let Some(name) = value.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let found = name.to_str().and_then(Isa::from_name);
+    found.map(Some).ok_or_else(|| {
+        let allowed = Isa::ALL.map(Isa::name).join(", ");
+        let text = format!("{KERNELS_VARIABLE} is {name:?}, allowed are {allowed}");
+        Failure::message(Exit::Usage, text)
+    })
 }
 
 /// How long it took until a model was ready.
@@ -112,5 +134,18 @@ mod tests {
         check(None, &[("XDG_CACHE_HOME", "x"), ("HOME", "/h")], Some("/h/.cache/fuelbox"));
         check(None, &[("FUELBOX_CACHE", ""), ("HOME", "/h")], Some("/h/.cache/fuelbox"));
         check(None, &[], None);
+    }
+
+    #[test]
+    fn kernels_are_chosen_by_name() {
+        let chosen = |value: Option<&str>| chosen_kernels(value.map(OsStr::new)).ok();
+        assert_eq!(chosen(None), Some(None));
+        assert_eq!(chosen(Some("")), Some(None));
+        assert_eq!(chosen(Some("portable")), Some(Some(Isa::Portable)));
+        assert_eq!(chosen(Some("avx2")), Some(Some(Isa::Avx2)));
+        assert_eq!(chosen(Some("avx512")), Some(Some(Isa::Avx512)));
+        let refused = chosen_kernels(Some(OsStr::new("AVX2"))).unwrap_err();
+        let text = "FUELBOX_KERNELS is \"AVX2\", allowed are portable, avx2, avx512";
+        assert_eq!(refused.to_string(), text);
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     compile::{CompileError, Compiler},
     digest::{Digest, Hasher},
     image::ImageFile,
+    kernels,
     package::GuestModule,
     profile::{self, Codegen, Profile},
     sandbox::State,
@@ -15,6 +16,7 @@ use crate::{
     wasi,
 };
 use fuelbox_abi::export;
+use fuelbox_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wasmtime::{InstancePre, Linker, Module, ModuleExport};
@@ -30,6 +32,8 @@ pub struct Options {
     pub reset: ResetPolicy,
     /// Slots that wait for jobs, per image.
     pub slots_max: usize,
+    /// What host kernels are made of; none for the fastest that this CPU has.
+    pub kernels: Option<Isa>,
 }
 
 impl Default for Options {
@@ -41,6 +45,7 @@ impl Default for Options {
             compiler: Compiler::InProcess,
             reset: ResetPolicy::Scan,
             slots_max: 16,
+            kernels: None,
         }
     }
 }
@@ -78,6 +83,9 @@ pub enum EngineError {
     /// The guest module's bytes are not to be had. The publisher's fault.
     #[error("guest module: {0}")]
     Module(String),
+    /// The host chose kernels that its CPU cannot run.
+    #[error("kernels '{found}' are chosen, this CPU has {allowed}")]
+    Kernels { found: &'static str, allowed: String },
     /// wasmtime failed. The host's fault.
     #[error("wasm engine: {0:#}")]
     Wasmtime(wasmtime::Error),
@@ -96,7 +104,7 @@ impl EngineError {
             Self::Validate(_) | Self::Split(_) | Self::Module(_) => false,
             Self::Compile(CompileError::Worker(_)) => true,
             Self::Compile(CompileError::Refused { .. } | CompileError::Stopped { .. }) => false,
-            Self::Cache(_) | Self::Wasmtime(_) => true,
+            Self::Cache(_) | Self::Kernels { .. } | Self::Wasmtime(_) => true,
         }
     }
 }
@@ -135,13 +143,19 @@ impl Engine {
     /// An engine of the current profile with this cache.
     ///
     /// # Errors
-    /// When wasmtime does not support this machine.
+    /// When this machine cannot run it, or not the kernels that were chosen.
     pub fn new(cache: Cache, options: Options) -> Result<Self, EngineError> {
+        let isa = options.kernels.unwrap_or_else(Isa::detect);
+        if !isa.is_available() {
+            let allowed = Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ");
+            return Err(EngineError::Kernels { found: isa.name(), allowed });
+        }
         let profile = Profile::current();
         let config = profile::config(&profile, options.codegen)?;
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker)?;
+        kernels::link(&mut linker, isa)?;
         let profile = profile.digest();
         // What is loaded without fuel says so in its bill: not an image of the profile.
         #[cfg(feature = "unmetered")]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! bytes -> package -> validate -> split -> compile -> load -> ModelImage
-//! tensors -> signature -> sandbox (slot, image) -> run (meter, wasi) -> Outcome
+//! tensors -> signature -> sandbox (slot, image) -> run (meter, wasi, kernels) -> Outcome
 //! ```
 //!
 //! A stage's output type is the proof that the stage happened. A guest's failure is a value
@@ -28,7 +28,9 @@ mod slot;
 mod image;
 mod stack;
 mod log;
+mod meter;
 mod wasi;
+mod kernels;
 mod verdict;
 mod sandbox;
 mod load;
@@ -41,6 +43,7 @@ pub use cost::COST_SCHEDULE_VERSION;
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
+pub use fuelbox_kernels::Isa;
 pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};
 #[cfg(feature = "warm-reuse")]

@@ -63,6 +63,9 @@ pub mod constants {
 
     /// Vectors of one WASI read or write: Linux' own IOV_MAX.
     pub const WASI_VECTORS_MAX: u32 = 1024;
+    /// Bytes that a WASI call writes or makes between two looks at a deadline: a write takes no more
+    /// of them at once, and randomness comes in such slices. A multiple of the generator's blocks.
+    pub const WASI_SLICE_BYTES: u64 = 1 << 20;
 }
 
 /// What one job or load may use. Reaching a limit is a verdict, not an error.

@@ -3,7 +3,9 @@
 //! Two hosts with the same profile give the same outputs and fuel for the same job, whatever their
 //! CPU and whatever [`Codegen`] they chose. The digest is in every cache key and every receipt.
 
-use crate::{cost, digest::Digest, limits::constants, slot::SlotCreator, stack::StackPool};
+use crate::{
+    cost, digest::Digest, kernels, limits::constants, slot::SlotCreator, stack::StackPool,
+};
 use serde::Serialize;
 use std::sync::Arc;
 use wasmtime::{Config, ModuleVersionStrategy, WasmFeatures};
@@ -18,7 +20,7 @@ pub struct Profile {
     nan_canonicalization: bool,
     cost_schedule: u32,
     guest_abi: u32,
-    /// `fuelbox_kernels`; none yet.
+    /// The version of the kernels' blocks and of what they compute.
     kernels: u32,
     /// wasi-common's version, and that of the deterministic parts that fuelbox gives it.
     wasi: &'static str,
@@ -68,8 +70,8 @@ impl Profile {
             nan_canonicalization: true,
             cost_schedule: cost::COST_SCHEDULE_VERSION,
             guest_abi: fuelbox_abi::ABI_VERSION,
-            kernels: 0,
-            wasi: "wasi-common 36.0.20, fuelbox 1",
+            kernels: kernels::VERSION,
+            wasi: "wasi-common 36.0.20, fuelbox 2",
             wasm_stack_bytes: constants::WASM_STACK_BYTES,
             memory_pages_max: constants::MEMORY_PAGES_MAX,
         }
@@ -188,8 +190,8 @@ mod tests {
             r#"{"version":1,"wasmtime":"48.0.8","wasm_features":["mutable-global","#,
             r#""saturating-float-to-int","sign-extension","reference-types","multi-value","#,
             r#""bulk-memory","simd","extended-const","floats"],"nan_canonicalization":true,"#,
-            r#""cost_schedule":1,"guest_abi":1,"kernels":0,"#,
-            r#""wasi":"wasi-common 36.0.20, fuelbox 1","wasm_stack_bytes":4194304,"#,
+            r#""cost_schedule":2,"guest_abi":1,"kernels":1,"#,
+            r#""wasi":"wasi-common 36.0.20, fuelbox 2","wasm_stack_bytes":4194304,"#,
             r#""memory_pages_max":65536}"#
         );
         assert_eq!(Profile::current().json(), pinned);

@@ -5,8 +5,10 @@
 use crate::{
     engine::Code,
     image::{GlobalValue, ModelImage},
+    kernels,
     limits::{JobLimits, constants::CANCEL_INTERVAL_FUEL},
     log::excerpt,
+    meter::{Meter, Stopped, is_metered},
     signature::Signature,
     slot::{self, SlotPool},
     tensor::{OwnedParameter, Tensor},
@@ -27,12 +29,25 @@ use std::{
     task::{Context, Poll, Waker},
     time::Instant,
 };
-use wasmtime::{Instance, ResourceLimiter, Store, TypedFunc};
+use wasmtime::{Caller, Instance, Memory, ResourceLimiter, Store, TypedFunc};
 
 /// What a store carries for its host functions.
 pub(crate) struct State {
     pub(crate) wasi: WasiState,
+    pub(crate) meter: Meter,
+    /// The guest's memory, once there is an instance. Kept here because looking an export up by its
+    /// name takes longer than a small host call.
+    memory: Option<Memory>,
     memory_bytes_max: u64,
+}
+
+/// The memory of a guest that calls the host, and what its store carries.
+pub(crate) fn memory<'a>(
+    caller: &'a mut Caller<'_, State>,
+) -> wasmtime::Result<(&'a mut [u8], &'a mut State)> {
+    let memory = caller.data().memory;
+    let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory yet"))?;
+    Ok(memory.data_and_store_mut(caller))
 }
 
 impl ResourceLimiter for State {
@@ -85,7 +100,7 @@ impl Cancel {
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
@@ -162,11 +177,15 @@ impl Sandbox {
         // The image is there whatever the limit; a limit below it only stops growth. Callers refuse
         // such limits with a better word (`ModelError::MemoryLimit`).
         let memory_bytes_max = limits.memory_bytes.max(pool.image().len() as u64);
-        let mut store = Store::new(code.engine(), State { wasi, memory_bytes_max });
+        let meter = Meter::new(limits.fuel);
+        let state = State { wasi, meter, memory: None, memory_bytes_max };
+        let mut store = Store::new(code.engine(), state);
         store.limiter(|state| state);
         let instance = slot::with_slot(pool, &fault, || code.pre().instantiate(&mut store))
             .map_err(|error| HostFault::Memory(error.into()))?
             .map_err(HostFault::Engine)?;
+        let memory = instance.get_module_export(&mut store, &code.exports().memory);
+        store.data_mut().memory = memory.and_then(|export| export.into_memory());
         for (export, value) in code.exports().globals.iter().zip(globals) {
             if let Some(global) = instance.get_module_export(&mut store, export)
                 && let Some(global) = global.into_global()
@@ -253,13 +272,9 @@ impl Sandbox {
         Ok((usage, self.store.data().wasi.log(|log| log.text())))
     }
 
-    pub(crate) fn memory(&mut self) -> &[u8] {
-        let export = &self.code.exports().memory;
-        let memory = self.instance.get_module_export(&mut self.store, export);
+    pub(crate) fn memory(&self) -> &[u8] {
         // Validation made sure that the export is a memory.
-        memory
-            .and_then(|export| export.into_memory())
-            .map_or(&[], |memory| memory.data(&self.store))
+        self.store.data().memory.map_or(&[], |memory| memory.data(&self.store))
     }
 
     pub(crate) fn globals(&mut self) -> Option<Vec<GlobalValue>> {
@@ -281,8 +296,7 @@ impl Sandbox {
             return Ok(None);
         };
         let function = self.function::<(), R>(export)?;
-        let result = drive(function.call_async(&mut self.store, ()), cancel);
-        self.sort(result).map(Some)
+        self.enter(&function, (), cancel).map(Some)
     }
 
     /// Passes a message to the guest and gives the place of its reply.
@@ -297,13 +311,11 @@ impl Sandbox {
         let len = u32::try_from(message.len())
             .map_err(|_| no_room(message.len(), "a 32-bit memory has no room for it"))?;
         let alloc = self.function::<u32, u32>(&exports.alloc)?;
-        let pointer = drive(alloc.call_async(&mut self.store, len), cancel);
-        let pointer = self.sort(pointer)?;
+        let pointer = self.enter(&alloc, len, cancel)?;
         if pointer == 0 {
             return Err(no_room(message.len(), "the guest has no memory for it").into());
         }
-        let memory = self.instance.get_module_export(&mut self.store, &exports.memory);
-        let memory = memory.and_then(|export| export.into_memory()).ok_or_else(no_memory)?;
+        let memory = self.store.data().memory.ok_or_else(no_memory)?;
         let bytes = memory.data_mut(&mut self.store);
         let start = pointer as usize;
         let place = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..message.len()));
@@ -320,8 +332,7 @@ impl Sandbox {
             Entry::Run => &exports.run,
         };
         let function = self.function::<(u32, u32), i64>(export)?;
-        let reply = drive(function.call_async(&mut self.store, (pointer, len)), cancel);
-        let (start, len) = unpack_reply(self.sort(reply)?);
+        let (start, len) = unpack_reply(self.enter(&function, (pointer, len), cancel)?);
         Ok(Reply { start: start as usize, len: len as usize })
     }
 
@@ -378,6 +389,22 @@ impl Sandbox {
         Ok(function.typed(&self.store).map_err(HostFault::Engine)?)
     }
 
+    /// Calls one of the guest's functions and runs it to its end.
+    fn enter<P, R>(
+        &mut self,
+        function: &TypedFunc<P, R>,
+        arguments: P,
+        cancel: &Cancel,
+    ) -> Result<R, Stop>
+    where
+        P: wasmtime::WasmParams + Sync,
+        R: wasmtime::WasmResults + Sync,
+    {
+        self.store.data_mut().meter.watch(cancel);
+        let result = drive(function.call_async(&mut self.store, arguments), cancel);
+        self.sort(result)
+    }
+
     /// Sorts what a call ended with: the guest's value, the guest's failure, or the host's.
     fn sort<T>(&mut self, result: Option<wasmtime::Result<T>>) -> Result<T, Stop> {
         if self.fault.load(Ordering::Relaxed) {
@@ -388,8 +415,14 @@ impl Sandbox {
             Some(Err(error)) => error,
             None => return Err(Verdict::Cancelled.into()),
         };
+        if error.is::<Stopped>() {
+            return Err(Verdict::Cancelled.into());
+        }
         if let Some(exit) = error.downcast_ref::<GuestExit>() {
             return Err(self.trap(TrapKind::Exit, &exit.to_string()).into());
+        }
+        if let Some(refused) = error.downcast_ref::<kernels::Refused>() {
+            return Err(self.trap(TrapKind::Kernel, &refused.to_string()).into());
         }
         let Some(trap) = error.downcast_ref::<wasmtime::Trap>() else {
             return Err(HostFault::Engine(error).into());
@@ -411,6 +444,7 @@ impl Sandbox {
             | TrapKind::BadCall
             | TrapKind::Arithmetic
             | TrapKind::StackOverflow
+            | TrapKind::Kernel
             | TrapKind::Other => None,
         };
         let detail = match words {
@@ -433,11 +467,6 @@ pub(crate) enum Entry {
 pub(crate) struct Reply {
     start: usize,
     len: usize,
-}
-
-/// Whether the code of this store counts fuel: all code does, but for `Codegen::Unmetered` of benches.
-fn is_metered(store: &Store<State>) -> bool {
-    !cfg!(feature = "unmetered") || store.get_fuel().is_ok()
 }
 
 /// Polls a guest until it is done, or until it is to stop: `None`. A guest gives way every

@@ -5,7 +5,7 @@
 //! its state in one memory and in numeric globals, and is within the limits that keep compiling it
 //! cheap.
 
-use crate::{limits::constants as limit, log::excerpt, profile, wasi};
+use crate::{kernels, limits::constants as limit, log::excerpt, profile, wasi};
 use fuelbox_abi::export;
 use std::fmt;
 use wasmparser::{
@@ -40,7 +40,7 @@ pub enum ValidateError {
     #[error("module: {what}: found {found}, allowed are {allowed}")]
     OverLimit { what: &'static str, found: u64, allowed: u64 },
     /// An import that is not on the list.
-    #[error("module: import '{name}' is not allowed; allowed are WASI preview 1's {allowed}")]
+    #[error("module: import '{name}' is not allowed; allowed are {allowed}")]
     Import { name: String, allowed: String },
     /// An import of the right name and the wrong type.
     #[error("module: import '{name}' has type {found}, expected {expected}")]
@@ -105,7 +105,8 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<ValidModule<'_>, ValidateError> {
 /// What has been seen of a module.
 #[derive(Default)]
 struct Check {
-    imports: Vec<(String, u32)>,
+    /// Names with the types that they must have.
+    imports: Vec<(String, String)>,
     memories: u64,
     exports: Vec<(String, ExternalKind, u32)>,
 }
@@ -120,15 +121,17 @@ impl Check {
                 within("imports", imports.count().into(), limit::FUNCTIONS_MAX.into())?;
                 for import in imports.clone().into_imports() {
                     let import = import?;
-                    let name = format!("{}::{}", import.module, import.name);
-                    let allowed = import.module == wasi::MODULE && wasi::is_allowed(import.name);
-                    let TypeRef::Func(index) = import.ty else {
-                        return Err(forbidden(&name));
+                    let expected = match import.module {
+                        wasi::MODULE => wasi::type_of(import.name),
+                        kernels::MODULE => kernels::type_of(import.name),
+                        _ => None,
                     };
-                    if !allowed {
-                        return Err(forbidden(&name));
+                    match (import.ty, expected) {
+                        (TypeRef::Func(_), Some(expected)) => {
+                            self.imports.push((import.name.into(), expected));
+                        }
+                        _ => return Err(forbidden(import.module, import.name)),
                     }
-                    self.imports.push((import.name.into(), index));
                 }
                 Ok(())
             }
@@ -212,16 +215,12 @@ impl Check {
     /// Checks imports and exports once all types are known.
     fn interface(&self, types: &wasmparser::types::Types) -> Result<(), ValidateError> {
         let types = types.as_ref();
-        for (index, (name, _)) in self.imports.iter().enumerate() {
+        for (index, (name, expected)) in self.imports.iter().enumerate() {
             let id = types.core_function_at(index as u32);
-            let found = Signature(types[id].unwrap_func());
-            let expected = wasi::type_of(name);
-            if expected.as_deref() != Some(&found.to_string()) {
-                return Err(ValidateError::ImportType {
-                    name: name.clone(),
-                    found: found.to_string(),
-                    expected: expected.unwrap_or_default(),
-                });
+            let found = Signature(types[id].unwrap_func()).to_string();
+            if found != *expected {
+                let (name, expected) = (name.clone(), expected.clone());
+                return Err(ValidateError::ImportType { name, found, expected });
             }
         }
         let memory_exported = self
@@ -262,8 +261,11 @@ fn within(what: &'static str, found: u64, allowed: u64) -> Result<(), ValidateEr
     if found <= allowed { Ok(()) } else { Err(ValidateError::OverLimit { what, found, allowed }) }
 }
 
-fn forbidden(name: &str) -> ValidateError {
-    let allowed = wasi::allowed_names().collect::<Vec<_>>().join(", ");
+fn forbidden(module: &str, name: &str) -> ValidateError {
+    let wasi = wasi::allowed_names().collect::<Vec<_>>().join(", ");
+    let kernels = kernels::allowed_names().collect::<Vec<_>>().join(", ");
+    let allowed = format!("{}'s {wasi}, and {}'s {kernels}", wasi::MODULE, kernels::MODULE);
+    let name = format!("{module}::{name}");
     ValidateError::Import { name: excerpt(name.as_bytes(), 120), allowed }
 }
 

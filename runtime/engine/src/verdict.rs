@@ -56,6 +56,8 @@ pub enum TrapKind {
     BadCall,
     /// Division by zero, or a number that does not fit its type.
     Arithmetic,
+    /// A host kernel was called with a block that it refuses.
+    Kernel,
     /// The native stack is full. Frame sizes differ between compilers, so this is not replayable.
     StackOverflow,
     /// A trap that this version of fuelbox has no name for.
@@ -67,7 +69,7 @@ impl TrapKind {
     /// is a lower bound (wasmtime#13802): a guest could burn a loop and end in an out-of-bounds load.
     pub fn counts_fuel_exactly(self) -> bool {
         match self {
-            Self::Unreachable | Self::Exit => true,
+            Self::Unreachable | Self::Exit | Self::Kernel => true,
             Self::MemoryOutOfBounds
             | Self::BadCall
             | Self::Arithmetic
@@ -84,6 +86,7 @@ impl TrapKind {
             Self::MemoryOutOfBounds => "memory_out_of_bounds",
             Self::BadCall => "bad_call",
             Self::Arithmetic => "arithmetic",
+            Self::Kernel => "kernel",
             Self::StackOverflow => "stack_overflow",
             Self::Other => "other",
         }
@@ -206,6 +209,7 @@ mod tests {
         assert_eq!(bill(Verdict::Cancelled), 7);
         assert_eq!(bill(trap(TrapKind::Unreachable)), 7);
         assert_eq!(bill(trap(TrapKind::Exit)), 7);
+        assert_eq!(bill(trap(TrapKind::Kernel)), 7);
         assert_eq!(bill(Verdict::OutOfFuel), 100);
         for kind in [
             TrapKind::MemoryOutOfBounds,

@@ -3,9 +3,15 @@
 //! environment, no files but the log.
 //!
 //! Every call charges fuel before it does anything, by its own arguments, so that the host's work is
-//! paid for and counted the same everywhere.
+//! paid for and counted the same everywhere. No call works for long without a look at the deadline.
 
-use crate::{cost, limits::constants::WASI_VECTORS_MAX, log::Log, sandbox::State};
+use crate::{
+    cost,
+    limits::constants::{WASI_SLICE_BYTES, WASI_VECTORS_MAX},
+    log::Log,
+    meter::charge,
+    sandbox::{State, memory},
+};
 use cap_std::time::{Duration, Instant, SystemClock, SystemTime};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use std::{
@@ -23,10 +29,10 @@ use wasi_common::{
     sched::WasiSched,
     snapshots::preview_1::wasi_snapshot_preview1 as preview1,
 };
-use wasmtime::{Caller, Linker, Trap};
+use wasmtime::{Caller, Linker};
 use wiggle::GuestMemory;
 
-/// The module that all allowed imports come from.
+/// The module that these imports come from.
 pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 
 /// What every wall clock shows: 2025-01-01T00:00:00Z, in seconds after 1970.
@@ -135,19 +141,17 @@ impl WasiFile for LogFile {
         Ok(FileType::CharacterDevice)
     }
 
+    /// Takes what was paid for: the first [`WASI_SLICE_BYTES`]. Callers write the rest with more calls.
     async fn write_vectored<'a>(&self, slices: &[IoSlice<'a>]) -> Result<u64, Error> {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slices.iter().for_each(|slice| log.write(slice));
-        Ok(slices.iter().map(|slice| slice.len() as u64).sum())
+        let mut room = WASI_SLICE_BYTES as usize;
+        for slice in slices {
+            let taken = slice.len().min(room);
+            log.write(&slice[..taken]);
+            room -= taken;
+        }
+        Ok(WASI_SLICE_BYTES - room as u64)
     }
-}
-
-/// Takes fuel from the guest for work that the host is about to do. What the guest cannot pay for is
-/// not done: it ends out of fuel.
-pub(crate) fn charge(caller: &mut Caller<'_, State>, fuel: u64) -> wasmtime::Result<()> {
-    let left = caller.get_fuel()?.checked_sub(fuel);
-    caller.set_fuel(left.unwrap_or(0))?;
-    if left.is_some() { Ok(()) } else { Err(Trap::OutOfFuel.into()) }
 }
 
 /// wasi-common's functions are `async` and done at once.
@@ -163,8 +167,6 @@ enum Work {
     Flat,
     /// The bytes of `count` vectors (pointer and length, each 4 bytes) at a pointer.
     Vectors(i32, i32),
-    /// As many random bytes.
-    Random(i32),
 }
 
 /// Charges for a call. `false`: the arguments are beyond what any call may ask.
@@ -172,7 +174,6 @@ fn charge_call(caller: &mut Caller<'_, State>, work: Work) -> wasmtime::Result<b
     charge(caller, cost::WASI_CALL)?;
     match work {
         Work::Flat => {}
-        Work::Random(bytes) => charge(caller, u64::from(bytes as u32) * cost::RANDOM_BYTE)?,
         Work::Vectors(start, count) => {
             let (start, count) = (start as u32 as usize, count as u32);
             if count > WASI_VECTORS_MAX {
@@ -188,19 +189,10 @@ fn charge_call(caller: &mut Caller<'_, State>, work: Work) -> wasmtime::Result<b
                     u64::from(u32::from_le_bytes([vector[4], vector[5], vector[6], vector[7]]))
                 })
                 .sum::<u64>();
-            charge(caller, bytes * cost::WASI_BYTE)?;
+            charge(caller, bytes.min(WASI_SLICE_BYTES) * cost::WASI_BYTE)?;
         }
     }
     Ok(true)
-}
-
-fn memory<'a>(
-    caller: &'a mut Caller<'_, State>,
-) -> wasmtime::Result<(&'a mut [u8], &'a mut State)> {
-    let memory =
-        caller.get_export(fuelbox_abi::export::MEMORY).and_then(|memory| memory.into_memory());
-    let memory = memory.ok_or_else(|| wasmtime::format_err!("the guest has no memory"))?;
-    Ok(memory.data_and_store_mut(caller))
 }
 
 /// Makes the table of allowed calls: name, arguments, what is charged.
@@ -257,27 +249,25 @@ calls! {
     path_remove_directory(a: i32, b: i32, c: i32) Work::Flat;
     path_rename(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32) Work::Flat;
     path_unlink_file(a: i32, b: i32, c: i32) Work::Flat;
-    random_get(a: i32, bytes: i32) Work::Random(bytes);
     sched_yield() Work::Flat;
 }
 
+/// Not in the table: it works in slices.
+const RANDOM_GET: &str = "random_get";
 /// Not in the table: it does not return.
 const PROC_EXIT: &str = "proc_exit";
 
-/// Whether a guest may import this function.
-pub(crate) fn is_allowed(name: &str) -> bool {
-    allowed_names().any(|allowed| allowed == name)
-}
-
 /// The functions that a guest may import.
 pub(crate) fn allowed_names() -> impl Iterator<Item = &'static str> {
-    CALLS.iter().map(|(name, _)| *name).chain([PROC_EXIT])
+    CALLS.iter().map(|(name, _)| *name).chain([RANDOM_GET, PROC_EXIT])
 }
 
-/// The type of an allowed function, as text.
+/// The type of an allowed function, as text; none if it is not allowed.
 pub(crate) fn type_of(name: &str) -> Option<String> {
-    if name == PROC_EXIT {
-        return Some("(i32) -> ()".into());
+    match name {
+        RANDOM_GET => return Some("(i32, i32) -> (i32)".into()),
+        PROC_EXIT => return Some("(i32) -> ()".into()),
+        _ => {} // in the table, or nowhere
     }
     let (_, arguments) = CALLS.iter().find(|(allowed, _)| *allowed == name)?;
     Some(format!("({}) -> (i32)", arguments.join(", ")))
@@ -286,10 +276,42 @@ pub(crate) fn type_of(name: &str) -> Option<String> {
 /// Offers the calls to guests.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_calls(linker)?;
+    linker.func_wrap(MODULE, RANDOM_GET, random_get)?;
     linker.func_wrap(
         MODULE,
         PROC_EXIT,
         |_: Caller<'_, State>, code: i32| -> wasmtime::Result<()> { Err(GuestExit(code).into()) },
     )?;
     Ok(())
+}
+
+/// Gives randomness a slice at a time, each paid for before it is made. The bytes are those of one go,
+/// as a slice is whole words of the generator.
+fn random_get(mut caller: Caller<'_, State>, start: i32, bytes: i32) -> wasmtime::Result<i32> {
+    charge(&mut caller, cost::WASI_CALL)?;
+    let (mut start, bytes) = (u64::from(start as u32), u64::from(bytes as u32));
+    let end = start + bytes;
+    if end > memory(&mut caller)?.0.len() as u64 {
+        // An error, which it finds before it does anything.
+        return randomise(&mut caller, start, bytes);
+    }
+    while start < end {
+        let bytes = WASI_SLICE_BYTES.min(end - start);
+        charge(&mut caller, bytes * cost::RANDOM_BYTE)?;
+        let errno = randomise(&mut caller, start, bytes)?;
+        if errno != 0 {
+            return Ok(errno);
+        }
+        start += bytes;
+    }
+    Ok(0)
+}
+
+/// Both numbers have 32 bits: they come from the guest.
+fn randomise(caller: &mut Caller<'_, State>, start: u64, bytes: u64) -> wasmtime::Result<i32> {
+    let (memory, state) = memory(caller)?;
+    let mut memory = GuestMemory::Unshared(memory);
+    let context = state.wasi.context();
+    now(preview1::random_get(context, &mut memory, start as u32 as i32, bytes as u32 as i32))?
+        .map_err(|error| wasmtime::format_err!("{RANDOM_GET}: {error:#}"))
 }

@@ -7,7 +7,7 @@ use crate::{
     host,
     units::{show_bytes, show_duration},
 };
-use fuelbox_engine::{Cache, Digest, GuestModule, Profile, ResetPolicy};
+use fuelbox_engine::{Cache, Digest, GuestModule, Isa, Profile, ResetPolicy};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::{fs, thread::available_parallelism, time::Instant};
@@ -55,6 +55,7 @@ pub(crate) fn doctor(args: DoctorArgs, global: Global) -> Result<Exit> {
             address_space(getrlimit(Resource::As).current),
             mappings(&read("/proc/sys/vm/max_map_count")),
             cpu(),
+            kernels(host::kernels()),
             cache(&global),
             worker(),
         ],
@@ -152,6 +153,7 @@ fn cpu() -> Check {
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("fma", std::arch::is_x86_feature_detected!("fma")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512dq", std::arch::is_x86_feature_detected!("avx512dq")),
     ];
     #[cfg(not(target_arch = "x86_64"))]
     let features: [(&str, bool); 0] = [];
@@ -161,6 +163,23 @@ fn cpu() -> Check {
     let slow = features.iter().any(|(name, has)| *name == "sse4.1" && !has);
     let state = if slow { State::Warn } else { State::Ok };
     Check { name: "cpu", state, text: format!("{cores} cores, {}", found.join(" ")) }
+}
+
+/// What host kernels are made of. Portable ones are right and slow.
+fn kernels(chosen: Result<Option<Isa>>) -> Check {
+    let available = || Isa::available().map(Isa::name).collect::<Vec<_>>().join(", ");
+    let (state, text) = match chosen {
+        Err(failure) => (State::Fail, failure.to_string()),
+        Ok(Some(isa)) if !isa.is_available() => {
+            (State::Fail, format!("{} is chosen, this CPU has {}", isa.name(), available()))
+        }
+        Ok(chosen) => {
+            let isa = chosen.unwrap_or_else(Isa::detect);
+            let state = if isa == Isa::Portable { State::Warn } else { State::Ok };
+            (state, format!("{}, of {}", isa.name(), available()))
+        }
+    };
+    Check { name: "kernels", state, text }
 }
 
 /// The cache is opened as every command does, which checks that it is private.
@@ -217,6 +236,7 @@ const TINY_GUEST: &[u8] = b"\
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Failure;
 
     #[test]
     fn tiny_guest_is_what_its_text_says() {
@@ -239,6 +259,9 @@ mod tests {
             (mappings("65530"), State::Ok),
             (mappings("1000"), State::Warn),
             (mappings(""), State::Warn),
+            (kernels(Ok(Some(Isa::Portable))), State::Warn),
+            (kernels(Ok(Some(Isa::detect()))), kernels(Ok(None)).state),
+            (kernels(Err(Failure::message(Exit::Usage, "no such kernels"))), State::Fail),
         ] {
             assert_eq!(check.state, expected, "{}", check.text);
         }
