@@ -21,7 +21,7 @@ impl Model for DigitsImage {
     fn load(load: Load) -> Result<Self> {
         // Planned for one picture at a time, so jobs do not pay for planning.
         let shapes = Shapes::new().with("image", &[1, 64])?;
-        let digits = TractModel::from_onnx(load.asset("digits.onnx")?, &shapes)?;
+        let digits = TractModel::from_onnx(load.asset("digits.onnx")?.to_vec(), &shapes)?;
         let labels =
             std::str::from_utf8(load.asset("digits.labels.txt")?).context("digits.labels.txt")?;
         let labels: Vec<String> = labels.lines().map(String::from).collect();

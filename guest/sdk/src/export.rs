@@ -2,12 +2,26 @@
 
 /// Makes the exports of a guest for a type that implements [`Model`](crate::Model). Once per guest,
 /// in a crate of type `cdylib`.
+///
+/// It makes [`Wiping`](crate::Wiping) the allocator of the guest. A guest with a `#[global_allocator]`
+/// of its own says `export!(Model, own_allocator)`, and best wraps that one in `Wiping` itself: freed
+/// memory that is not zeroed makes model images larger, and may show what was in the assets.
 #[macro_export]
 macro_rules! export {
     ($model:ty) => {
+        $crate::export!($model, own_allocator);
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            #[global_allocator]
+            static ALLOCATOR: $crate::Wiping<::std::alloc::System> =
+                $crate::Wiping::new(::std::alloc::System);
+        };
+    };
+    ($model:ty, own_allocator) => {
         const _: () = {
             use ::std::cell::RefCell;
-            use $crate::__private::{ABI_VERSION, Guest};
+            use $crate::__private::{ABI_VERSION, Guest, end_load};
 
             ::std::thread_local! {
                 static GUEST: RefCell<Guest<$model>> = const { RefCell::new(Guest::new()) };
@@ -44,7 +58,9 @@ macro_rules! export {
             #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]
             #[allow(dead_code)]
             extern "C" fn fuelbox_load(ptr: u32, len: u32) -> i64 {
-                GUEST.with_borrow_mut(|guest| guest.load(ptr, len))
+                let reply = GUEST.with_borrow_mut(|guest| guest.load(ptr, len));
+                end_load();
+                reply
             }
 
             #[cfg_attr(target_family = "wasm", unsafe(no_mangle))]

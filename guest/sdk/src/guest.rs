@@ -76,7 +76,9 @@ impl<M> Guest<M> {
 }
 
 impl<M: Model> Guest<M> {
-    /// Answers a `Load` message with `Signature` or `Failure`.
+    /// Answers a `Load` message with `Signature` or `Failure`. Its frames, which hold what it read, lie
+    /// below those of the export, to be wiped.
+    #[inline(never)]
     pub fn load(&mut self, ptr: u32, len: u32) -> i64 {
         // The keys of Rust's hash maps come from the job's seed when the first map of a thread is
         // made. Made here, they are part of the image, and no job's seed changes the order in which

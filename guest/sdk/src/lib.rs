@@ -39,6 +39,7 @@
 //! the job: its message goes to the log.
 
 mod error;
+mod wipe;
 mod buffer;
 mod elements;
 mod parameters;
@@ -62,11 +63,12 @@ pub use parameters::{Parameters, Value};
 pub use run::Run;
 pub use shapes::Shapes;
 pub use signature::{Dim, Signature, TensorSpec};
+pub use wipe::Wiping;
 
 /// What [`export!`] expands to. Not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::guest::Guest;
+    pub use crate::{guest::Guest, wipe::end_load};
     pub use fuelbox_abi::ABI_VERSION;
 }
 

@@ -8,12 +8,13 @@ mod graphs;
 mod operators;
 mod weights;
 mod numbers;
+mod initialisers;
 
 use super::{shape::Bound, tensor::datum_type};
 use crate::{Error, Signature};
 use anyhow::{Context, Result};
-use prost::Message;
-use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt, TVec, TypedModel};
+use prost::{Message, bytes::Bytes};
+use tract_onnx::prelude::{InferenceFact, InferenceModelExt, TVec, TypedModel};
 use tract_onnx::{Onnx, pb};
 
 /// A file that holds what it says, and asks for nothing that is not there.
@@ -23,8 +24,10 @@ pub(super) struct Checked {
     signature: Signature,
 }
 
-/// Reads the file.
-pub(super) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, Error> {
+/// Reads the file, whose bytes then go. They are shared with the reader, as it would copy each tensor
+/// twice out of borrowed ones.
+pub(super) fn decode(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<pb::ModelProto, Error> {
+    let bytes = Bytes::from_owner(bytes);
     let proto = pb::ModelProto::decode(bytes)
         .map_err(|error| Error::invalid_model(format!("the file is no ONNX model: {error}")))?;
     if proto.graph.is_none() {
@@ -52,14 +55,15 @@ impl Checked {
 
     /// Builds tract's model for these input shapes.
     pub(super) fn build(mut self, bound: &Bound) -> Result<TypedModel> {
-        if let Some(graph) = &mut self.proto.graph {
-            numbers::put(graph, &bound.symbols);
-        }
+        let graph = self.proto.graph.get_or_insert_default();
+        numbers::put(graph, &bound.symbols);
+        let initialisers = initialisers::take(graph);
         let framework: Onnx = tract_onnx::onnx();
-        let mut model = framework
-            .model_for_proto_model(&self.proto)
-            .context(Error::invalid_model("the ONNX graph cannot be read"))?;
+        let parsed = framework.parse(&self.proto, None);
         drop(self.proto);
+        let mut model = parsed
+            .and_then(|parsed| initialisers.put(&framework, parsed))
+            .context(Error::invalid_model("the ONNX graph cannot be read"))?;
         let inputs = self.signature.inputs.iter().zip(&bound.inputs);
         for (index, (spec, shape)) in inputs.enumerate() {
             let shape = shape.iter().map(|&dim| usize::try_from(dim));
