@@ -1,5 +1,6 @@
 //! Hosts for tests: an engine with a cache, and models of it.
 
+use crate::onnx::{Element, models::Sample};
 use fuelbox_engine::{
     Asset, Cache, Cancel, Codegen, DataType, Digest, Engine, GuestModule, JobLimits, Model,
     ModelError, Options, Outcome, Package, Shape, Tensor,
@@ -80,6 +81,24 @@ pub fn fp32(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
     let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let shape = Shape::new(shape).expect("a rank in bounds");
     Tensor { name: name.into(), datatype: DataType::Fp32, shape, bytes }
+}
+
+/// The inputs of a model that was made on the spot.
+///
+/// # Panics
+/// When an input has elements that no sample has.
+pub fn inputs(sample: &Sample) -> Vec<Tensor> {
+    let tensors = sample.inputs.iter().map(|input| Tensor {
+        name: input.name.into(),
+        datatype: match input.element {
+            Element::F32 => DataType::Fp32,
+            Element::I64 => DataType::Int64,
+            other => panic!("{}: {other:?}", input.name),
+        },
+        shape: Shape::new(&input.shape).expect("a rank in bounds"),
+        bytes: input.bytes.clone(),
+    });
+    tensors.collect()
 }
 
 /// Runs one job with these limits.

@@ -1,6 +1,6 @@
 //! fuelbox for `cargo xtask compare`: writes the models that are compared, and is a peer.
 //!
-//! `models FOLDER NAME..` writes each model to a folder of its own. `peer CACHE MODE CODEGEN` speaks
+//! `models FOLDER NAME..` writes each model to a folder of its own, `small-models` the small ones. `peer CACHE MODE CODEGEN` speaks
 //! the protocol of `xtask/src/compare/protocol.rs` on stdin and stdout.
 
 mod models;
@@ -14,7 +14,12 @@ fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["models", folder, names @ ..] => models::write(Path::new(folder), names),
+        ["models", folder, names @ ..] => {
+            models::write(Path::new(folder), names, |family| (family.full)())
+        }
+        ["small-models", folder, names @ ..] => {
+            models::write(Path::new(folder), names, |family| (family.small)())
+        }
         ["peer", cache, mode, codegen] => peer::serve(Path::new(cache), mode, codegen),
         _ => bail!("expected `models FOLDER NAME..` or `peer CACHE MODE CODEGEN`"),
     }

@@ -20,17 +20,22 @@ struct Description {
 }
 
 /// Writes the models of these names, or all of them, and prints a line of JSON for each.
-pub(crate) fn write(folder: &Path, names: &[&str]) -> Result<()> {
+pub(crate) fn write(
+    folder: &Path,
+    names: &[&str],
+    sample: impl Fn(&Family) -> Sample,
+) -> Result<()> {
     if let Some(name) = names.iter().find(|name| FAMILIES.iter().all(|known| known.name != **name))
     {
         let known: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
         bail!("no model is called '{name}', there are {}", known.join(", "));
     }
-    for Family { name, full, .. } in FAMILIES {
+    for family in FAMILIES {
+        let name = family.name;
         if !names.is_empty() && !names.contains(&name) {
             continue;
         }
-        let Sample { onnx, inputs, logits } = full();
+        let Sample { onnx, inputs, logits } = sample(&family);
         let folder = folder.join(name);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let mut descriptions = Vec::new();

@@ -3,14 +3,14 @@
 use crate::{models, queue};
 use anyhow::{Context, Result, bail};
 use fuelbox_engine::{
-    Cache, Cancel, Codegen, Engine, JobLimits, Model, OptLevel, Options, Outcome, Prepared,
+    Cache, Cancel, Codegen, Engine, Isa, JobLimits, Model, OptLevel, Options, Outcome, Prepared,
     Profile, Tensor, Verdict, Warm, output_digest,
 };
 use fuelbox_test_support::host::onnx_package;
 use serde_json::{Value, json};
 use std::{
     cell::Cell,
-    fs,
+    env, fs,
     io::{BufRead, Lines, StdinLock, stdin},
     path::Path,
     time::{Duration, Instant},
@@ -38,7 +38,8 @@ pub(crate) fn serve(cache: &Path, mode: &str, codegen: &str) -> Result<()> {
         "unmetered" => Codegen::Unmetered,
         other => bail!("unknown codegen '{other}'"),
     };
-    let engine = Engine::new(Cache::open(cache)?, Options { codegen, ..Options::default() })?;
+    let options = Options { codegen, kernels: kernels()?, ..Options::default() };
+    let engine = Engine::new(Cache::open(cache)?, options)?;
     let mut lines = stdin().lock().lines();
     let mut next = lines.next().transpose()?;
     // Each `load` ends the model before it; what follows it is served until the next one.
@@ -46,7 +47,7 @@ pub(crate) fn serve(cache: &Path, mode: &str, codegen: &str) -> Result<()> {
         let (command, argument) = split(&line);
         next = match command {
             "version" => {
-                say(versions());
+                say(versions(&engine));
                 lines.next().transpose()?
             }
             "load" => match Loaded::open(&engine, Path::new(argument)) {
@@ -65,12 +66,27 @@ pub(crate) fn serve(cache: &Path, mode: &str, codegen: &str) -> Result<()> {
     Ok(())
 }
 
-fn versions() -> Result<Value> {
+/// The kernels that the environment asks for, as for the command line.
+fn kernels() -> Result<Option<Isa>> {
+    let Some(name) = env::var_os("FUELBOX_KERNELS") else {
+        return Ok(None);
+    };
+    let found = name.to_str().and_then(Isa::from_name);
+    Ok(Some(found.with_context(|| format!("FUELBOX_KERNELS is {name:?}"))?))
+}
+
+/// The kernels that jobs run on.
+fn kernels_in_use(engine: &Engine) -> &'static str {
+    engine.options().kernels.unwrap_or_else(Isa::detect).name()
+}
+
+fn versions(engine: &Engine) -> Result<Value> {
     let profile = Profile::current();
     let described: Value = serde_json::from_str(&profile.json())?;
     Ok(json!({
         "fuelbox": env!("CARGO_PKG_VERSION"),
         "engine profile": profile.digest().to_string(),
+        "host kernels": kernels_in_use(engine),
         "wasmtime": described["wasmtime"],
     }))
 }
@@ -116,6 +132,7 @@ impl Loaded {
             "load_memory_bytes": usage.memory_bytes_peak,
             "image_bytes": image.len_bytes(),
             "image_digest": image.digest().to_string(),
+            "kernels": kernels_in_use(engine),
         });
         Ok(Self { model, tensors, reply })
     }

@@ -9,11 +9,14 @@ use std::fmt::Write as _;
 const SERIES: [(&str, &str); 3] = [(BOX, "box"), (ORT, "ort"), (WEB, "web")];
 
 const WIDTH: f64 = 860.0;
+/// Where title and legend start.
+const START: f64 = 24.0;
 /// Room for the names of models.
-const LEFT: f64 = 130.0;
-/// Room for the last bar's label.
-const RIGHT: f64 = 120.0;
-const TOP: f64 = 92.0;
+const NAMES: f64 = 120.0;
+/// Where the scale starts: a bar's label has room before it, and another one after its end.
+const LEFT: f64 = NAMES + 60.0;
+const RIGHT: f64 = 60.0;
+const TOP: f64 = 96.0;
 const BAR: f64 = 15.0;
 const GAP: f64 = 16.0;
 /// For the scale below the bars.
@@ -25,11 +28,14 @@ const STYLE: &str = "
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 }
   .small { font-size: 12px; fill: #57606a }
+  .ground { fill: #ffffff }
+  .label { font-size: 12px; paint-order: stroke; stroke: #ffffff; stroke-width: 4px }
   .end { text-anchor: end } .middle { text-anchor: middle }
   .grid { stroke: #d0d7de; stroke-width: 1 } .one { stroke: #24292f; stroke-width: 1.5 }
   .box { fill: #d55e00 } .ort { fill: #0072b2 } .web { fill: #009e73 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .small { fill: #9da7b3 }
+    .ground { fill: #0d1117 } .label { stroke: #0d1117 }
     .grid { stroke: #3d444d } .one { stroke: #e6edf3 }
     .box { fill: #f0883e } .ort { fill: #58a6ff } .web { fill: #3fb98f }
   }
@@ -55,13 +61,15 @@ pub(super) fn svg(results: &Comparison) -> String {
         svg.push_str(&text);
         svg.push('\n');
     };
-    line(text(LEFT, 26.0, "title", "Time of a run by that of native tract, one thread"));
-    line(text(LEFT, 46.0, "small", "shorter is faster; bars left of the line beat native tract"));
-    let mut x = LEFT;
+    line(format!(r#"<rect class="ground" width="{WIDTH}" height="{height}"/>"#));
+    line(text(START, 28.0, "title", "Time of a run by that of native tract, one thread"));
+    let about = "bars left of the line: faster than native tract; right of it: slower";
+    line(text(START, 48.0, "small", about));
+    let mut x = START;
     for (name, class) in SERIES {
         let label = if name == BOX { "fuelbox (fresh sandbox, fuel on)" } else { name };
-        line(format!(r#"<rect class="{class}" x="{x}" y="58" width="12" height="12" rx="2"/>"#));
-        line(text(x + 18.0, 69.0, "", label));
+        line(format!(r#"<rect class="{class}" x="{x}" y="60" width="12" height="12" rx="2"/>"#));
+        line(text(x + 18.0, 71.0, "", label));
         x += 40.0 + 7.0 * label.len() as f64;
     }
     for power in scale.low..=scale.high {
@@ -76,8 +84,8 @@ pub(super) fn svg(results: &Comparison) -> String {
         let y = TOP + group * index as f64;
         let tract =
             model.peers.get(TRACT).map_or(String::new(), |timing| time(timing.run_ns.median));
-        line(text(LEFT - 12.0, y + 20.0, "end", &model.name));
-        line(text(LEFT - 12.0, y + 36.0, "small end", &format!("tract {tract}")));
+        line(text(NAMES, y + 20.0, "end", &model.name));
+        line(text(NAMES, y + 36.0, "small end", &format!("tract {tract}")));
         for (series, (peer, class)) in SERIES.into_iter().enumerate() {
             let Some(ratio) = ratio(model, peer) else {
                 continue;
@@ -90,7 +98,11 @@ pub(super) fn svg(results: &Comparison) -> String {
                 r#"<rect class="{class}" x="{left:.1}" y="{y}" width="{width:.1}" height="{height}"/>"#
             ));
             let label = format!("{ratio:.2}x");
-            line(text(one.max(end) + 6.0, y + 11.0, "small", &label));
+            line(if ratio < 1.0 {
+                text(left - 6.0, y + 11.0, "label end", &label)
+            } else {
+                text(left + width + 6.0, y + 11.0, "label", &label)
+            });
         }
     }
     svg + "</svg>\n"

@@ -58,9 +58,12 @@ impl Environment {
     }
 
     /// Writes the models of these names, or all of them.
-    pub(super) fn models(&self, names: &[String]) -> Result<Vec<ModelFiles>> {
+    pub(super) fn models(&self, names: &[String], small: bool) -> Result<Vec<ModelFiles>> {
         let mut command = Command::new(self.release.join("fuelbox-bench-box"));
-        command.arg("models").arg(self.models_folder()).args(names);
+        command
+            .arg(if small { "small-models" } else { "models" })
+            .arg(self.models_folder())
+            .args(names);
         let lines = output(&mut command)?;
         lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }

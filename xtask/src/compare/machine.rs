@@ -23,7 +23,7 @@ impl Machine {
         let has = |flag: &str| flags.split(' ').any(|other| other == flag);
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         let kib = memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok());
-        let known = ["avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "amx_tile"];
+        let known = ["avx2", "fma", "avx512f", "avx512dq", "avx512_vnni", "amx_tile"];
         Self {
             cpu: field(&cpuinfo, "model name"),
             extensions: known.into_iter().filter(|flag| has(flag)).collect(),

@@ -44,7 +44,10 @@ pub(crate) struct Arguments {
     /// One round, one load, no slow variants: says whether it works, not how fast it is.
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
-    /// Write the page and the chart here [default: docs; target/compare for a part or for --quick].
+    /// Compare on small models of the same operators: what happens around a model weighs more.
+    #[arg(long)]
+    small: bool,
+    /// Write the page and the chart here [default: docs; target/compare for a part, --quick and --small].
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -52,9 +55,9 @@ pub(crate) struct Arguments {
 /// Runs the chore.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let environment = Environment::prepare()?;
-    let models = environment.models(&arguments.models)?;
+    let models = environment.models(&arguments.models, arguments.small)?;
     let results = compare(&environment, &models, arguments)?;
-    let whole = arguments.models.is_empty() && !arguments.quick;
+    let whole = arguments.models.is_empty() && !arguments.quick && !arguments.small;
     let docs = environment.root.join("docs");
     let default = if whole { docs } else { environment.folder.clone() };
     let out = arguments.out.clone().unwrap_or(default);

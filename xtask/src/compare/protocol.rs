@@ -25,6 +25,8 @@ pub(super) struct Loaded {
     pub(super) load_memory_bytes: Option<u64>,
     pub(super) image_bytes: Option<u64>,
     pub(super) image_digest: Option<String>,
+    /// The host kernels that jobs run on.
+    pub(super) kernels: Option<String>,
 }
 
 /// One run's outputs are in the file. All but the shapes is fuelbox' alone.

@@ -59,7 +59,8 @@ fn failures(results: &Comparison) -> String {
 fn goal_table(results: &Comparison) -> String {
     let mut text =
         "## Goals\n\nRatios: fuelbox, with fuel on and a fresh sandbox for each job, by \
-                    the other; one thread each.\n\n"
+                    the other; one thread each. Means over models are geometric; models above 1 ms \
+                    are those whose fuelbox job takes longer.\n\n"
             .to_owned();
     let row = |goal: super::goals::Goal| {
         vec![goal.what.into(), goal.found(), goal.bound(), goal.verdict().into()]

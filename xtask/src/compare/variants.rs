@@ -10,10 +10,14 @@ use super::{
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 
-const KERNELS: [(&str, Variant); 3] = [
-    ("", Variant { name: "portable kernels", kernels: Some("portable"), ..SPEED }),
-    ("avx2", Variant { name: "AVX2 kernels", kernels: Some("avx2"), ..SPEED }),
-    ("avx512f", Variant { name: "AVX-512 kernels", kernels: Some("avx512"), ..SPEED }),
+/// Kernels, with what a CPU must have for them.
+const KERNELS: [(&[&str], Variant); 3] = [
+    (&[], Variant { name: "portable kernels", kernels: Some("portable"), ..SPEED }),
+    (&["avx2", "fma"], Variant { name: "AVX2 kernels", kernels: Some("avx2"), ..SPEED }),
+    (
+        &["avx512f", "avx512dq"],
+        Variant { name: "AVX-512 kernels", kernels: Some("avx512"), ..SPEED },
+    ),
 ];
 
 const CODEGENS: [Variant; 2] = [
@@ -24,11 +28,10 @@ const CODEGENS: [Variant; 2] = [
 /// The variants that this machine can run, and why others are left out.
 pub(super) fn all(machine: &Machine, quick: bool) -> (Vec<Variant>, Vec<String>) {
     let (mut variants, mut skipped) = (Vec::new(), Vec::new());
-    for (extension, variant) in KERNELS {
-        if extension.is_empty() || machine.has(extension) {
-            variants.push(variant);
-        } else {
-            skipped.push(format!("{}: this CPU lacks {extension}", variant.name));
+    for (needs, variant) in KERNELS {
+        match needs.iter().find(|extension| !machine.has(extension)) {
+            None => variants.push(variant),
+            Some(lacks) => skipped.push(format!("{}: this CPU lacks {lacks}", variant.name)),
         }
     }
     for variant in CODEGENS {
@@ -52,6 +55,10 @@ pub(super) fn bill(
     let mut peer = environment.variant(variant)?;
     let folder = environment.model_folder(model);
     let loaded: Loaded = peer.ask(&format!("load {}", folder.display()))?;
+    if let Some(expected) = variant.kernels {
+        let found = loaded.kernels.as_deref();
+        ensure!(found == Some(expected), "kernels are {found:?}, '{expected}' were asked for");
+    }
     answered(&mut peer, &loaded, outputs)
 }
 
@@ -91,7 +98,12 @@ mod tests {
         let (run, skipped) = names(&Machine::default(), false);
         assert_eq!(run, ["portable kernels", "unoptimised code", "interpreter"]);
         assert_eq!(skipped.len(), 2);
-        let machine = Machine { extensions: vec!["avx2", "avx512f"], ..Machine::default() };
+        let machine = Machine { extensions: vec!["avx2"], ..Machine::default() };
+        assert_eq!(names(&machine, false).1[0], "AVX2 kernels: this CPU lacks fma");
+        let machine = Machine {
+            extensions: vec!["avx2", "fma", "avx512f", "avx512dq"],
+            ..Machine::default()
+        };
         let (run, skipped) = names(&machine, true);
         assert_eq!(run, ["portable kernels", "AVX2 kernels", "AVX-512 kernels"]);
         assert_eq!(skipped.len(), 2);
