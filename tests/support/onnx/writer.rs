@@ -223,7 +223,7 @@ impl SplitMix64 {
 
     /// A number in 0..`end`, near enough to uniform for small ends.
     pub(super) fn next_below(&mut self, end: i64) -> i64 {
-        i64::from(self.next_i24() + (1 << 23)) * end >> 24
+        (i64::from(self.next_i24() + (1 << 23)) * end) >> 24
     }
 
     /// A number in -2^23..2^23, as many as an `f32` holds exactly.
