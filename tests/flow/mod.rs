@@ -4,6 +4,7 @@ pub(crate) mod cli;
 mod determinism;
 mod examples;
 mod layers;
+mod loads;
 mod nnef;
 pub(crate) mod packages;
 mod shapes;

@@ -14,8 +14,8 @@ use tract_onnx::pb::{
     type_proto,
 };
 
-/// What part 7 of the box's memory goal allows is 2.2; blocks alone take less than the memory that
-/// they lie in.
+/// The box's memory is to peak at 2.2 times the file; blocks take less than the memory that they lie
+/// in.
 const PEAK_MAX: f64 = 2.1;
 /// Of a layer: 1 MiB of weights.
 const WIDTH: usize = 512;

@@ -74,7 +74,8 @@ impl Drop for Compiling<'_> {
     }
 }
 
-/// Opens a model, with a line of progress when its guest has to be compiled.
+/// Opens a model, with a line of progress when its guest has to be compiled, here or by another
+/// process.
 pub(crate) fn model(
     engine: &Engine,
     package: Package,
@@ -82,8 +83,13 @@ pub(crate) fn model(
 ) -> (Result<Model, ModelError>, LoadTime) {
     let started = Instant::now();
     let took = Cell::new(None);
+    let module = package.module.clone();
     let compiling = || {
-        let step = Step::start(verbosity, "compiling the guest (once per host) ...");
+        let text = match engine.is_compiling(&module) {
+            false => "compiling the guest (once per host) ...",
+            true => "waiting for another process that compiles the guest ...",
+        };
+        let step = Step::start(verbosity, text);
         Compiling { _step: step, started: Instant::now(), took: &took }
     };
     let model = Model::open(engine, package, &load_limits(), compiling);

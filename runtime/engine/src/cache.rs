@@ -11,6 +11,10 @@
 //! files from elsewhere, not against the owner.
 
 use crate::{digest::Digest, image::ImageFile};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -77,6 +81,14 @@ pub(crate) struct Opened<T> {
     pub(crate) meta: T,
     /// In the order in which they were asked for.
     pub(crate) files: Vec<ImageFile>,
+}
+
+/// The right to make entries of one group, held by one at a time on this host. The kernel takes it back
+/// from a process that ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Making {
+    /// None where the file system has no locks: then several make the same entry, and all succeed.
+    _group: Option<File>,
 }
 
 /// The cache cannot be used. The host's fault.
@@ -182,6 +194,27 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(move_error(&path)(error)),
         }
+    }
+
+    /// Waits until nobody else makes entries of this group.
+    pub(crate) fn making(&self, kind: Kind, group: &Digest) -> Making {
+        let locked = || -> io::Result<File> {
+            let path = self.group_path(kind, group);
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            let group = File::open(path)?;
+            rustix::io::retry_on_intr(|| flock(&group, FlockOperation::LockExclusive))?;
+            Ok(group)
+        };
+        Making { _group: locked().ok() }
+    }
+
+    /// Whether somebody makes an entry of this group right now.
+    pub(crate) fn is_making(&self, kind: Kind, group: &Digest) -> bool {
+        let group = File::open(self.group_path(kind, group));
+        group.is_ok_and(|group| {
+            // Lets go again with the file.
+            flock(&group, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+        })
     }
 
     /// Writes an entry and opens it. `meta` is made while the files are written.
@@ -439,6 +472,24 @@ mod tests {
         assert_eq!(again.list().expect("list").len(), 1);
         again.clear().expect("clear");
         assert_eq!(get(&cache), None);
+    }
+
+    #[test]
+    fn one_at_a_time_makes_entries_of_a_group() {
+        let (_folder, cache) = cache();
+        let other = Digest::from_bytes([3; 32]);
+        assert!(!cache.is_making(Kind::Code, &GROUP));
+        let making = cache.making(Kind::Code, &GROUP);
+        // As another process would: with files of its own.
+        let cache = Cache::open(cache.path()).expect("cache");
+        assert!(cache.is_making(Kind::Code, &GROUP));
+        assert!(!cache.is_making(Kind::Code, &other));
+        drop(cache.making(Kind::Code, &other));
+        // What the kernel does with the files of a process that was killed.
+        drop(making);
+        assert!(!cache.is_making(Kind::Code, &GROUP));
+        drop(cache.making(Kind::Code, &GROUP));
+        assert_eq!(cache.list().expect("list").len(), 0);
     }
 
     #[test]

@@ -181,9 +181,9 @@ impl Engine {
         &self.inner.options
     }
 
-    /// Makes a guest module ready: from the cache, or by validating, splitting and compiling it.
-    /// `compiling` is called before the compiler, which takes seconds, and what it gives is dropped
-    /// after it.
+    /// Makes a guest module ready: from the cache, or by validating, splitting and compiling it, once
+    /// for all processes that use the cache. `compiling` is called before the compiler, which takes
+    /// seconds, or before the wait for another process' one, and what it gives is dropped after it.
     ///
     /// # Errors
     /// When the module is not allowed or cannot be compiled, and when the host fails.
@@ -194,15 +194,16 @@ impl Engine {
     ) -> Result<Arc<Code>, EngineError> {
         let group = module.digest();
         let key = self.code_key();
-        let files = [ARTIFACT_FILE, INITIAL_FILE];
-        if let Some(opened) = self.inner.cache.get(Kind::Code, &group, &key, &files)?
-            && let Ok(code) = self.open_code(group, opened)
-        {
-            return Ok(Arc::new(code));
+        if let Some(code) = self.cached_code(&group, &key)? {
+            return Ok(code);
         }
         let bytes = module.bytes().map_err(EngineError::Module)?;
         let Split { husk, initial } = split(&validate(&bytes)?)?;
         let guard = compiling();
+        let making = self.inner.cache.making(Kind::Code, &group);
+        if let Some(code) = self.cached_code(&group, &key)? {
+            return Ok(code);
+        }
         let options = &self.inner.options;
         let artifact = options.compiler.compile(&self.inner.wasmtime, options.codegen, &husk)?;
         drop(guard);
@@ -210,7 +211,19 @@ impl Engine {
             CodeMeta { mutable_globals: husk.mutable_globals(), wasm_bytes: bytes.len() as u64 };
         let files = [(ARTIFACT_FILE, artifact.bytes()), (INITIAL_FILE, initial.as_slice())];
         let opened = self.inner.cache.put(Kind::Code, &group, &key, &files, || meta)?;
+        drop(making);
         Ok(Arc::new(self.open_code(group, opened)?))
+    }
+
+    /// Whether a process compiles this module right now.
+    pub fn is_compiling(&self, module: &GuestModule) -> bool {
+        self.inner.cache.is_making(Kind::Code, &module.digest())
+    }
+
+    fn cached_code(&self, group: &Digest, key: &Digest) -> Result<Option<Arc<Code>>, EngineError> {
+        let files = [ARTIFACT_FILE, INITIAL_FILE];
+        let opened = self.inner.cache.get(Kind::Code, group, key, &files)?;
+        Ok(opened.and_then(|opened| self.open_code(*group, opened).ok()).map(Arc::new))
     }
 
     /// What compiled code depends on besides the module: the profile, the codegen, and all that

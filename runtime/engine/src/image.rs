@@ -12,7 +12,12 @@ use crate::{
 };
 use rustix::mm::{MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    sync::Arc,
+};
 
 /// A read-only mapping of a file that nobody writes to any more.
 #[derive(Debug)]
@@ -62,6 +67,11 @@ impl ImageFile {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of the file's blocks, without its holes.
+    pub(crate) fn stored_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -218,6 +228,14 @@ impl ModelImage {
         self.pool.image().len() as u64
     }
 
+    /// What the image takes where it is stored: pages that are zero take nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be asked.
+    pub fn stored_bytes(&self) -> Result<u64, ImageError> {
+        Ok(self.pool.image().stored_bytes()?)
+    }
+
     /// What the load used.
     pub fn load_usage(&self) -> Usage {
         let ImageMeta { load_fuel, load_memory_bytes, .. } = self.meta;
@@ -249,6 +267,24 @@ mod tests {
         let image = ImageFile::anonymous(&bytes).expect("image");
         assert_eq!(image.bytes(), bytes);
         assert_eq!(page_runs(&bytes).map(|(_, run)| run.len()).sum::<usize>(), bytes.len());
+    }
+
+    #[test]
+    fn zero_pages_take_no_room_in_memory_and_on_disk() {
+        let mut bytes = vec![0u8; 1000 * PAGE_BYTES];
+        for page in [1, 2, 500] {
+            bytes[page * PAGE_BYTES] = 1;
+        }
+        let on_disk = tempfile::tempfile().expect("a file");
+        write_sparse(&on_disk, &bytes).expect("written");
+        let on_disk = ImageFile::open(on_disk).expect("image");
+        for image in [ImageFile::anonymous(&bytes).expect("image"), on_disk] {
+            assert_eq!(image.len(), bytes.len());
+            let stored = image.stored_bytes().expect("blocks");
+            // File systems round, and may count blocks of their own.
+            let allowed = 3 * PAGE_BYTES as u64..=64 * PAGE_BYTES as u64;
+            assert!(allowed.contains(&stored), "{stored} bytes stored, allowed {allowed:?}");
+        }
     }
 
     #[test]

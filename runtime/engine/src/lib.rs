@@ -48,7 +48,7 @@ pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};
 #[cfg(feature = "warm-reuse")]
 pub use model::Warm;
-pub use model::{Model, ModelError, Prepared};
+pub use model::{LoadTerms, Model, ModelError, Prepared};
 pub use package::{
     Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
     NamedPart, Package, PartRef, write_archive,

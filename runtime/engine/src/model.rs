@@ -34,6 +34,25 @@ pub struct Model {
     planned: Mutex<Vec<(Digest, Arc<ModelImage>)>>,
 }
 
+/// What a load may use, and when it is to stop.
+///
+/// A load that ends by its own limits ends the same on every host; one that is stopped is a
+/// [`ModelError::Load`] with the verdict `cancelled`, and may be tried again.
+#[derive(Clone, Debug, Default)]
+pub struct LoadTerms {
+    /// Fuel, memory, reply and log.
+    pub limits: JobLimits,
+    /// Stops it before it is done.
+    pub cancel: Cancel,
+}
+
+impl From<&JobLimits> for LoadTerms {
+    /// Without a deadline.
+    fn from(&limits: &JobLimits) -> Self {
+        Self { limits, cancel: Cancel::default() }
+    }
+}
+
 /// A request that fits its model, with the image for its shapes.
 #[derive(Debug)]
 pub struct Prepared<'a> {
@@ -93,17 +112,17 @@ impl Model {
     /// after it.
     ///
     /// # Errors
-    /// When the package is refused, when its guest fails to load it within `limits`, and when the host
+    /// When the package is refused, when its guest fails to load it within `terms`, and when the host
     /// fails.
     pub fn open<G>(
         engine: &Engine,
         package: Package,
-        limits: &JobLimits,
+        terms: impl Into<LoadTerms>,
         compiling: impl FnOnce() -> G,
     ) -> Result<Self, ModelError> {
         let code = engine.code(&package.module, compiling)?;
         let key = model_key(engine, &package);
-        let (described, _) = image(engine, &code, &package, &key, &[], limits)?;
+        let (described, _) = image(engine, &code, &package, &key, &[], &terms.into())?;
         let package = described.signature().needs_shapes().then_some(package);
         Ok(Self {
             engine: engine.clone(),
@@ -131,7 +150,7 @@ impl Model {
     }
 
     /// Checks a request against the model and finds the image for its shapes, loading the model for
-    /// them when they are new, within `load_limits`.
+    /// them when they are new, within `load_terms`.
     ///
     /// # Errors
     /// When the request does not fit or is over its limits, when the load fails, and when the host
@@ -141,7 +160,7 @@ impl Model {
         tensors: &'a [Tensor],
         parameters: &'a [OwnedParameter],
         limits: &JobLimits,
-        load_limits: &JobLimits,
+        load_terms: impl Into<LoadTerms>,
     ) -> Result<Prepared<'a>, ModelError> {
         self.signature().check_inputs(tensors)?;
         let request = Request::new(tensors, parameters);
@@ -150,7 +169,7 @@ impl Model {
             return Err(ModelError::InputTooLarge { found, allowed: limits.input_bytes });
         }
         let (image, loaded) = match &self.package {
-            Some(package) => self.planned(package, &shape_specs(tensors), load_limits)?,
+            Some(package) => self.planned(package, &shape_specs(tensors), &load_terms.into())?,
             None => (self.described.clone(), false),
         };
         let (found, allowed) = (image.len_bytes(), limits.memory_bytes);
@@ -164,7 +183,7 @@ impl Model {
         &self,
         package: &Package,
         shapes: &[TensorSpec<'_>],
-        limits: &JobLimits,
+        terms: &LoadTerms,
     ) -> Result<(Arc<ModelImage>, bool), ModelError> {
         let key = shapes_key(shapes);
         // A poisoned lock is harmless: the list is only ever changed by whole entries.
@@ -176,7 +195,7 @@ impl Model {
             return Ok((image, false));
         }
         drop(planned); // others go on while this one loads; two that load the same agree
-        let image = image(&self.engine, &self.code, package, &self.key, shapes, limits)?;
+        let image = image(&self.engine, &self.code, package, &self.key, shapes, terms)?;
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         planned.push((key, image.0.clone()));
         if planned.len() > SHAPE_IMAGES_MAX {
@@ -252,7 +271,7 @@ fn image(
     package: &Package,
     model: &Digest,
     shapes: &[TensorSpec<'_>],
-    limits: &JobLimits,
+    terms: &LoadTerms,
 ) -> Result<(Arc<ModelImage>, bool), ModelError> {
     let key = shapes_key(shapes);
     let cache = engine.cache();
@@ -267,7 +286,7 @@ fn image(
     let assets: Vec<_> =
         package.assets.iter().map(|asset| (asset.name.as_str(), &*asset.bytes)).collect();
     let request = LoadRequest { assets: &assets, shapes, parameters: &[] };
-    let mut loaded = load(code, &request, limits, &Cancel::default())?
+    let mut loaded = load(code, &request, &terms.limits, &terms.cancel)?
         .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
     let mut meta = ImageMeta {
         digest: Digest::from_bytes([0; 32]), // follows below

@@ -60,6 +60,8 @@ struct Loaded {
     signature: Signature,
     image: Digest,
     image_bytes: u64,
+    /// Without its zero pages, which no file keeps.
+    image_stored_bytes: u64,
     load_fuel: u64,
 }
 
@@ -87,7 +89,7 @@ pub(crate) fn inspect(args: InspectArgs, global: Global) -> Result<Exit> {
         Source::Bare(bare) => {
             let engine = engine()?;
             let (model, _) = host::model(&engine, source.package(), verbosity);
-            of_bare(bare, &model?, file_bytes)
+            of_bare(bare, &model?, file_bytes)?
         }
         Source::Package(archive) => {
             let golden_checks = match args.check {
@@ -119,17 +121,18 @@ pub(crate) fn inspect(args: InspectArgs, global: Global) -> Result<Exit> {
     Ok(Exit::Completed)
 }
 
-fn of_bare(bare: &Bare, model: &Model, file_bytes: u64) -> Facts {
+fn of_bare(bare: &Bare, model: &Model, file_bytes: u64) -> Result<Facts> {
     let image = model.image();
     let loaded = Loaded {
         guest: stock_guest().digest(),
         signature: model.signature().clone(),
         image: image.digest(),
         image_bytes: image.len_bytes(),
+        image_stored_bytes: image.stored_bytes().or_exit(Exit::Host)?,
         load_fuel: image.load_usage().fuel,
     };
     let digest = bare.model.digest;
-    Facts { file_bytes, digest, manifest: None, loaded: Some(loaded), golden_checks: None }
+    Ok(Facts { file_bytes, digest, manifest: None, loaded: Some(loaded), golden_checks: None })
 }
 
 fn check_all(archive: &Archive, engine: &Engine, model: &Model) -> Result<Vec<GoldenCheck>> {
@@ -228,7 +231,8 @@ fn bare(text: &mut String, facts: &Facts, loaded: &Loaded) -> std::fmt::Result {
     writeln!(text, "model    {}", facts.digest)?;
     writeln!(text, "size     {}", show_bytes(facts.file_bytes))?;
     writeln!(text, "guest    {}  stock guest", loaded.guest)?;
-    writeln!(text, "image    {}  {}", loaded.image, show_bytes(loaded.image_bytes))?;
+    let (memory, stored) = (show_bytes(loaded.image_bytes), show_bytes(loaded.image_stored_bytes));
+    writeln!(text, "image    {}  {memory}, {stored} stored", loaded.image)?;
     writeln!(text, "load     {} fuel", grouped(loaded.load_fuel))?;
     signature(text, &loaded.signature)
 }
