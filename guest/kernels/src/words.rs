@@ -243,6 +243,35 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Where in [`Call::write`]'s words the addresses are, in the order of [`Call::each_address`].
+    ///
+    /// # Errors
+    /// As [`Call::write`].
+    pub fn address_words(&self) -> Result<Vec<u16>, KernelError> {
+        let mut marked = *self;
+        let mut count = 0;
+        marked.each_address(&mut |address| {
+            *address = 0;
+            count += 1;
+        });
+        let none = marked.write()?;
+        (0..count)
+            .map(|number| {
+                let mut marked = marked;
+                let mut at = 0;
+                marked.each_address(&mut |address| {
+                    *address = usize::from(at == number);
+                    at += 1;
+                });
+                let words = marked.write()?;
+                let place = words.iter().zip(&none).position(|(word, none)| word != none);
+                Ok(place.unwrap_or_default() as u16)
+            })
+            .collect()
+    }
+}
+
 /// Writes words in order.
 struct Writer(Vec<u32>);
 

@@ -1,12 +1,13 @@
 //! ONNX and NNEF models in a guest, run by tract.
 //!
 //! The way of a model: bytes -> proto -> checked (operators, weights) -> shapes bound -> tract's model
-//! -> plan. Each step is a file.
+//! -> kernels -> plan. Each step is a file or a folder.
 
 mod tensor;
 mod shape;
 mod onnx;
 mod nnef;
+mod kernels;
 mod plan;
 mod model;
 

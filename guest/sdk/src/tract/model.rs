@@ -1,6 +1,6 @@
 //! A model that tract runs, whatever format it came in.
 
-use super::{nnef, onnx, plan::Plan, shape::bind, tensor::to_tract};
+use super::{nnef, onnx, plan::Plan, shape::bind};
 use crate::{Error, Outputs, Shapes, Signature};
 use anyhow::Result;
 use fuelbox_abi::TensorView;
@@ -30,7 +30,7 @@ impl TractModel {
             let plan = None;
             return Ok(Self { signature, plan });
         };
-        Self::planned(Plan::new(checked.build(&bound)?, signature)?)
+        Ok(Self::planned(Plan::new(checked.build(&bound)?, &signature)?))
     }
 
     /// Reads an NNEF archive (a tar file, plain or gzip), and plans it as
@@ -46,13 +46,13 @@ impl TractModel {
             let plan = None;
             return Ok(Self { signature, plan });
         };
-        Self::planned(Plan::new(nnef::build(model, &bound)?, signature)?)
+        Ok(Self::planned(Plan::new(nnef::build(model, &bound)?, &signature)?))
     }
 
-    fn planned(plan: Plan) -> Result<Self> {
-        let signature = plan.signature()?;
+    fn planned(plan: Plan) -> Self {
+        let signature = plan.signature().clone();
         let plan = Some(plan);
-        Ok(Self { signature, plan })
+        Self { signature, plan }
     }
 
     /// What goes in and what comes out: as the file declares it, with symbols, or all numbers once
@@ -72,10 +72,9 @@ impl TractModel {
             // There, as `check` says.
             let input = inputs.iter().find(|input| input.name == spec.name);
             let missing = || Error::invalid_input(format!("input '{}' is missing", spec.name));
-            let input = input.ok_or_else(missing)?;
-            Ok(to_tract(input)?.into())
+            input.ok_or_else(missing)
         });
-        plan.run(in_order.collect::<Result<_>>()?)
+        plan.run(&in_order.collect::<Result<Vec<_>, _>>()?)
     }
 
     fn unplanned(&self) -> Error {

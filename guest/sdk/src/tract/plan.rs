@@ -1,73 +1,98 @@
-//! Planning: a typed model becomes an order of optimised operators.
+//! Planning: a typed model becomes kernel calls, or an order of tract's optimised operators where a
+//! size is not known.
 
-use super::tensor::{datatype, from_tract};
+use super::{
+    kernels::{self, Program},
+    tensor::{datatype, from_tract, to_tract},
+};
 use crate::{Dim, Error, Outputs, Signature, TensorSpec};
 use anyhow::{Context, Result};
+use fuelbox_abi::TensorView;
 use std::sync::Arc;
-use tract_onnx::prelude::{IntoRunnable, TValue, TVec, TypedModel, TypedRunnableModel};
+use tract_onnx::prelude::{IntoRunnable, TypedModel, TypedRunnableModel};
 use tract_onnx::tract_core::internal::TypedFact;
 
 /// A model that is ready to run.
 #[derive(Debug)]
 pub(super) struct Plan {
-    runnable: Arc<TypedRunnableModel>,
-    /// As declared. Optimisation renames nodes, so names are kept here.
-    declared: Signature,
+    made: Made,
+    /// With the declared names: optimisation renames nodes.
+    signature: Signature,
+}
+
+#[derive(Debug)]
+enum Made {
+    Kernels(Program),
+    Tract(Arc<TypedRunnableModel>),
 }
 
 impl Plan {
     /// `declared` has the inputs and outputs of the model in its own order.
-    pub(super) fn new(model: TypedModel, declared: Signature) -> Result<Self> {
+    pub(super) fn new(model: TypedModel, declared: &Signature) -> Result<Self> {
+        let model = model
+            .into_decluttered()
+            .context(Error::invalid_model("the model cannot be optimised"))?;
+        let program = kernels::program(&model)
+            .context(Error::invalid_model("the model cannot be planned"))?;
+        if let Some(program) = program {
+            let signature = planned(&model, declared)?;
+            return Ok(Self { made: Made::Kernels(program), signature });
+        }
         let optimized = model
             .into_optimized()
             .context(Error::invalid_model("the model cannot be optimised"))?;
+        let signature = planned(&optimized, declared)?;
         let runnable = optimized
             .into_runnable()
             .context(Error::invalid_model("the model cannot be planned"))?;
-        let plan = Self { runnable, declared };
-        let (inputs, outputs) = plan.facts()?;
-        let found = (inputs.len(), outputs.len());
-        let allowed = (plan.declared.inputs.len(), plan.declared.outputs.len());
-        if found != allowed {
-            return Err(Error::invalid_model(format!(
-                "planned inputs and outputs are {found:?}, declared are {allowed:?}"
-            ))
-            .into());
-        }
-        Ok(plan)
+        Ok(Self { made: Made::Tract(runnable), signature })
     }
 
     /// The declared names with the datatypes and shapes that running the plan takes and gives.
-    pub(super) fn signature(&self) -> Result<Signature> {
-        let (inputs, outputs) = self.facts()?;
-        let specs = |declared: &[TensorSpec], facts: Vec<&TypedFact>| {
-            let both = declared.iter().zip(facts);
-            both.map(|(spec, fact)| planned_spec(&spec.name, fact))
-                .collect::<Result<Vec<_>, Error>>()
-        };
-        Ok(Signature {
-            inputs: specs(&self.declared.inputs, inputs)?,
-            outputs: specs(&self.declared.outputs, outputs)?,
-        })
+    pub(super) fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     /// Runs the plan on inputs in the order of the signature.
-    pub(super) fn run(&self, inputs: TVec<TValue>) -> Result<Outputs> {
-        let results = self.runnable.run(inputs)?;
-        let named = self.declared.outputs.iter().zip(results);
-        named.into_iter().try_fold(Outputs::new(), |outputs, (spec, tensor)| {
-            from_tract(outputs, &spec.name, tensor)
-        })
+    pub(super) fn run(&self, inputs: &[&TensorView<'_>]) -> Result<Outputs> {
+        let outputs = &self.signature.outputs;
+        match &self.made {
+            Made::Kernels(program) => {
+                let names: Vec<&str> = outputs.iter().map(|spec| &*spec.name).collect();
+                program.run(inputs, &names)
+            }
+            Made::Tract(runnable) => {
+                let inputs = inputs.iter().map(|input| Ok(to_tract(input)?.into()));
+                let results = runnable.run(inputs.collect::<Result<_>>()?)?;
+                let mut named = outputs.iter().zip(results);
+                named.try_fold(Outputs::new(), |outputs, (spec, tensor)| {
+                    from_tract(outputs, &spec.name, tensor)
+                })
+            }
+        }
     }
+}
 
-    fn facts(&self) -> Result<(Vec<&TypedFact>, Vec<&TypedFact>)> {
-        let model = self.runnable.model();
-        let facts = |outlets: &[_]| {
-            let facts = outlets.iter().map(|&outlet| model.outlet_fact(outlet));
-            facts.collect::<Result<Vec<_>>>()
-        };
-        Ok((facts(model.input_outlets()?)?, facts(model.output_outlets()?)?))
+fn planned(model: &TypedModel, declared: &Signature) -> Result<Signature> {
+    let (inputs, outputs) = (model.input_outlets()?, model.output_outlets()?);
+    let found = (inputs.len(), outputs.len());
+    let allowed = (declared.inputs.len(), declared.outputs.len());
+    if found != allowed {
+        return Err(Error::invalid_model(format!(
+            "planned inputs and outputs are {found:?}, declared are {allowed:?}"
+        ))
+        .into());
     }
+    let specs = |declared: &[TensorSpec], outlets: &[_]| {
+        let both = declared.iter().zip(outlets);
+        let specs =
+            both.map(|(spec, &outlet)| Ok(planned_spec(&spec.name, model.outlet_fact(outlet)?)?));
+        specs.collect::<Result<Vec<_>>>()
+    };
+    Ok(Signature {
+        inputs: specs(&declared.inputs, inputs)?,
+        outputs: specs(&declared.outputs, outputs)?,
+    })
 }
 
 /// The spec of a tensor of which tract knows datatype and shape.
