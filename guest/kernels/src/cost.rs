@@ -33,7 +33,7 @@ impl Call {
             + match self {
                 Self::Gemm(Gemm { batch, m, n, k, a, right, .. }) => {
                     let batches = count(batch);
-                    let columns = u128::from(n.next_multiple_of(PANEL as u32).max(PANEL as u32));
+                    let columns = columns(*n);
                     let (m, k) = (u128::from(*m), u128::from(*k));
                     // What is packed on the way: the left-hand side for each 512 columns, and a
                     // strided right-hand side for each 112 rows.
@@ -46,15 +46,16 @@ impl Call {
                     };
                     // A row by itself leaves most of a tile unused.
                     let rows = m.max(4);
-                    batches * (rows * columns * k / PRODUCTS + left / 8 + right / 8)
+                    times([batches, rows * columns * k / PRODUCTS + left / 8 + right / 8])
                 }
                 Self::Conv(Conv { window, channels, outputs, input, .. }) => {
-                    let columns = u128::from(outputs.next_multiple_of(PANEL as u32).max(32));
+                    let columns = columns(*outputs);
                     let rows = positions(window);
-                    let k = count(&window.kernel) * u128::from(*channels);
-                    let left =
-                        rows * k * columns.div_ceil(512) * stepped_by(input.strides[5], *channels);
-                    rows.max(4) * columns * k / PRODUCTS + left / 8 + rows * count(&window.kernel)
+                    let taps = count(&window.kernel);
+                    let k = times([taps, u128::from(*channels)]);
+                    let dear = stepped_by(input.strides[5], *channels);
+                    let left = times([rows, k, columns.div_ceil(512), dear]);
+                    times([rows.max(4), columns, k]) / PRODUCTS + left / 8 + times([rows, taps])
                 }
                 Self::Depthwise(Depthwise { window, channels, input, .. }) => {
                     windowed(window, *channels, input.strides[5])
@@ -81,8 +82,18 @@ impl Call {
 }
 
 fn count(dims: &[u32]) -> u128 {
-    // 6 x 32 bits are more than 128: more than any call may cost in any case.
-    dims.iter().fold(1u128, |count, &dim| count.saturating_mul(u128::from(dim)).min(1 << 90))
+    dims.iter().fold(1, |count, &dim| times([count, u128::from(dim)]))
+}
+
+/// A product that ends at 2^90, far beyond what any call may cost: sizes are not checked yet, and six
+/// of them have more bits than there are.
+fn times<const N: usize>(factors: [u128; N]) -> u128 {
+    factors.into_iter().fold(1u128, |all, factor| all.saturating_mul(factor).min(1 << 90))
+}
+
+/// Columns with those that fill the last panel.
+fn columns(n: u32) -> u128 {
+    u128::from(n).next_multiple_of(PANEL as u128).max(PANEL as u128)
 }
 
 fn positions(window: &Window) -> u128 {
@@ -90,9 +101,9 @@ fn positions(window: &Window) -> u128 {
 }
 
 fn windowed(window: &Window, channels: u32, stride: i32) -> u128 {
-    let lanes = u128::from(channels.next_multiple_of(16));
-    let taps = positions(window) * count(&window.kernel);
-    taps * lanes * stepped_by(stride, channels) / TAPS + 2 * taps + 10 * positions(window)
+    let lanes = u128::from(channels).next_multiple_of(16);
+    let taps = times([positions(window), count(&window.kernel)]);
+    times([taps, lanes, stepped_by(stride, channels)]) / TAPS + 2 * taps + 10 * positions(window)
 }
 
 /// How much dearer an element is whose neighbour is not beside it.

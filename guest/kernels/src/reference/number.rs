@@ -142,12 +142,13 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 
 pub(super) fn tanh(x: f32) -> f32 {
     let a = x.abs();
-    if a > 0.625 {
-        (1.0 - 2.0 / (exp(a + a) + 1.0)).copysign(x)
+    let size = if a > 0.625 {
+        1.0 - 2.0 / (exp(a + a) + 1.0)
     } else {
         let z = x * x;
         fma(x, z * horner(z, &TANH_SERIES), x)
-    }
+    };
+    size.copysign(x)
 }
 
 pub(super) fn erf(x: f32) -> f32 {

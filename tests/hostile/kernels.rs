@@ -1,0 +1,417 @@
+//! Guests that call host kernels by hand: the defined result or a trap with a word, the same with all
+//! instructions, and fuel is charged for both.
+//!
+//! What the results are is tested in `guest/kernels`; here it is that nothing of it hurts the host.
+
+use fuelbox_abi::Dim;
+use fuelbox_engine::{
+    DataType, Isa, JobLimits, Model, Options, Outcome, Shape, Tensor, TrapKind, Verdict,
+};
+use fuelbox_kernels::{
+    Binary, CALL_FUEL_MAX, Call, Conv, Depthwise, Gemm, KERNEL_CALL_FUEL, Kernel, Map, Op, Pool,
+    PoolKind, Program, Right, Rows, RowsKind, Unary, View, WORDS_MAX, Window,
+};
+use fuelbox_test_support::{
+    guest::{Guest, OUTPUTS_AT, REQUEST_AT, signature},
+    host::{Host, fp32, run},
+};
+use std::time::{Duration, Instant};
+
+const MEMORY_BYTES: u32 = 3 * (64 << 10);
+/// What the guest takes: the address that it calls the kernel with, and a block.
+const INPUT_WORDS: usize = 1 + WORDS_MAX;
+/// Where the block of the request lies: behind the message's header.
+const BLOCK_AT: u32 = REQUEST_AT + 64 + 4;
+/// Numbers to work with, up to the request.
+const NUMBERS_AT: u32 = 32 << 10;
+const NUMBERS: u32 = (REQUEST_AT - NUMBERS_AT) / 4;
+
+/// A guest that calls a kernel with the address that is its input's first word, and gives a checksum
+/// of all of its memory but the request.
+fn guest(kernel: Kernel) -> Guest {
+    let numbers = data((0..NUMBERS).map(number));
+    Guest {
+        imports: format!(
+            r#"(import "fuelbox_kernels" "{}" (func $kernel (param i32)))"#,
+            kernel.name()
+        ),
+        extra: format!(r#"(data (i32.const {NUMBERS_AT}) "{numbers}")"#),
+        signature: signature(&[Dim::Fixed(INPUT_WORDS as u64)]),
+        run: format!(
+            "(call $kernel (i32.load (i32.const {input})))
+             (loop
+               (local.set 3 (i32.add
+                 (i32.mul (local.get 3) (i32.const 31)) (i32.load (local.get 2))))
+               (local.set 2 (i32.add (local.get 2) (i32.const 4)))
+               (br_if 0 (i32.lt_u (local.get 2) (i32.const {REQUEST_AT}))))
+             (i32.store (i32.const {output}) (local.get 3))",
+            input = REQUEST_AT + 64,
+            output = OUTPUTS_AT + 64,
+        ),
+        ..Guest::default()
+    }
+}
+
+/// Words as a string of the text form.
+fn data(words: impl IntoIterator<Item = u32>) -> String {
+    words.into_iter().flat_map(u32::to_le_bytes).map(|byte| format!("\\{byte:02x}")).collect()
+}
+
+/// Ordinary numbers, and now and then one of those that are easy to get wrong.
+fn number(index: u32) -> u32 {
+    let special =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, -3e38].map(f32::to_bits);
+    let mixed = index.wrapping_mul(2_654_435_761);
+    match mixed >> 26 {
+        0 => special[mixed as usize % special.len()],
+        _ => ((mixed >> 8) as f32 / 4_194_304.0 - 2.0).to_bits(),
+    }
+}
+
+/// The guest of a kernel on hosts with all instructions that this CPU has.
+fn models(kernel: Kernel) -> Vec<(Host, Model)> {
+    let models = Isa::available().map(|isa| {
+        let host = Host::fresh(Options { kernels: Some(isa), ..Options::default() });
+        let model = host.open(guest(kernel).wasm()).unwrap();
+        (host, model)
+    });
+    models.collect()
+}
+
+/// Runs a call on all hosts, which agree.
+fn call_at(models: &[(Host, Model)], address: u32, block: &[u32], limits: &JobLimits) -> Outcome {
+    let mut words = vec![0; INPUT_WORDS];
+    words[0] = address;
+    words[1..=block.len()].copy_from_slice(block);
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let shape = Shape::new(&[INPUT_WORDS as u64]).unwrap();
+    let input = [Tensor { name: "x".into(), datatype: DataType::Fp32, shape, bytes }];
+    let mut outcomes = models.iter().map(|(_, model)| run(model, &input, limits));
+    let first = outcomes.next().unwrap();
+    outcomes.for_each(|outcome| assert_eq!(outcome, first, "{address:#x} {block:x?}"));
+    first
+}
+
+fn call(models: &[(Host, Model)], block: &[u32]) -> Outcome {
+    call_at(models, BLOCK_AT, block, &JobLimits::default())
+}
+
+/// What the checksum costs, all in all: a little more than what a job costs whose kernel does nothing.
+const REST_FUEL_MAX: u64 = 1_000_000;
+
+/// An array whose neighbours are side by side, `at` numbers behind the first one.
+fn view(at: u32, dims: [u32; 6]) -> View {
+    let mut strides = [0; 6];
+    let mut step = 1;
+    for dim in (0..6).rev() {
+        strides[dim] = step;
+        step *= dims[dim] as i32;
+    }
+    View { address: (NUMBERS_AT + 4 * at) as usize, strides }
+}
+
+fn program() -> Program {
+    let bias = View { address: NUMBERS_AT as usize, strides: [0, 0, 0, 0, 0, 1] };
+    let ops = [Op::Tensor(Binary::Add, bias), Op::Scalar(Binary::Max, 0.0), Op::Unary(Unary::Tanh)];
+    Program::new(&ops).unwrap()
+}
+
+fn window() -> Window {
+    Window {
+        images: 1,
+        input: [5, 6],
+        output: [5, 6],
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [1, 1],
+    }
+}
+
+/// A call of each kernel that is in order: inputs in the lower half of the numbers, outputs in the
+/// upper one.
+fn good(kernel: Kernel) -> Call {
+    let out_at = NUMBERS / 2;
+    let (window, program) = (window(), program());
+    let image = |channels| [1, 1, 1, 5, 6, channels];
+    match kernel {
+        Kernel::Gemm => Call::Gemm(Gemm {
+            batch: [1, 2],
+            m: 5,
+            n: 33,
+            k: 7,
+            a: view(64, [1, 1, 1, 2, 5, 7]),
+            right: Right::Strided(view(512, [1, 1, 1, 2, 7, 33])),
+            c: view(out_at, [1, 1, 1, 2, 5, 33]),
+            program,
+        }),
+        Kernel::Conv => Call::Conv(Conv {
+            window,
+            channels: 3,
+            outputs: 20,
+            input: view(64, image(3)),
+            weights: (NUMBERS_AT + 4 * 512) as usize,
+            out: view(out_at, image(20)),
+            program,
+        }),
+        Kernel::Depthwise => Call::Depthwise(Depthwise {
+            window,
+            channels: 35,
+            input: view(64, image(35)),
+            weights: view(2048, [1, 1, 1, 3, 3, 35]),
+            out: view(out_at, image(35)),
+            program,
+        }),
+        Kernel::Pool => Call::Pool(Pool {
+            kind: PoolKind::MeanInside,
+            window,
+            channels: 35,
+            input: view(64, image(35)),
+            out: view(out_at, image(35)),
+            program,
+        }),
+        Kernel::Map => Call::Map(Map {
+            dims: image(35),
+            input: view(64, image(35)),
+            out: view(out_at, image(35)),
+            program,
+        }),
+        Kernel::Rows => Call::Rows(Rows {
+            kind: RowsKind::Softmax,
+            dims: image(35),
+            input: view(64, image(35)),
+            out: view(out_at, image(35)),
+            program,
+        }),
+    }
+}
+
+fn trapped(outcome: &Outcome) -> Option<&str> {
+    match &outcome.verdict {
+        Verdict::Trap { kind, detail } => {
+            assert_eq!(*kind, TrapKind::Kernel, "{detail}");
+            assert!(outcome.verdict.replayable());
+            Some(detail)
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_kernel_can_be_called() {
+    for kernel in Kernel::ALL {
+        let models = models(kernel);
+        let done = call(&models, &good(kernel).write().unwrap());
+        assert_eq!(done.verdict.name(), "completed", "{kernel:?} {done:?}");
+        // A block of a size that is none: the call is done, and nothing is written.
+        let mut nothing = good(kernel).write().unwrap();
+        let size = match kernel {
+            Kernel::Gemm => 2,       // m
+            Kernel::Conv => 14,      // outputs
+            Kernel::Depthwise => 13, // channels
+            Kernel::Pool => 14,      // channels
+            Kernel::Map => 4,
+            Kernel::Rows => 7,
+        };
+        nothing[size] = 0;
+        let idle = call(&models, &nothing);
+        assert_eq!(idle.verdict.name(), "completed", "{kernel:?} {idle:?}");
+        assert_ne!(idle.verdict, done.verdict, "{kernel:?}: the call wrote something");
+        assert!(idle.usage.fuel < done.usage.fuel, "{kernel:?}: work costs fuel");
+    }
+}
+
+#[test]
+fn blocks_are_read_where_they_may_be() {
+    let models = models(Kernel::Map);
+    let block = good(Kernel::Map).write().unwrap();
+    let end = MEMORY_BYTES;
+    let words = |count: u32| end - 4 * count;
+    for (address, expected) in [
+        // Zeros: no elements, so nothing to do.
+        (0, None),
+        (words(21), None),
+        (words(20), Some("kernel map: parameters lie outside of memory")),
+        (words(1), Some("kernel map: parameters lie outside of memory")),
+        (end, Some("kernel map: parameters lie outside of memory")),
+        (end + 4, Some("kernel map: parameters lie outside of memory")),
+        (u32::MAX - 3, Some("kernel map: parameters lie outside of memory")),
+        (end - 1, Some("kernel map: parameters are at 0x2ffff, multiples of 4 are allowed")),
+        (u32::MAX, Some("kernel map: parameters are at 0xffffffff, multiples of 4 are allowed")),
+        (BLOCK_AT + 1, Some("kernel map: parameters are at 0x10045, multiples of 4 are allowed")),
+        (BLOCK_AT, None),
+    ] {
+        let outcome = call_at(&models, address, &block, &JobLimits::default());
+        assert_eq!(trapped(&outcome), expected, "{address:#x}");
+        let fuel = outcome.usage.fuel;
+        assert!((KERNEL_CALL_FUEL..REST_FUEL_MAX).contains(&fuel), "{address:#x}: {fuel}");
+    }
+}
+
+#[test]
+fn every_word_of_every_block_may_be_anything() {
+    let values = |word: u32| {
+        [
+            0,
+            1,
+            3,
+            word.wrapping_add(1),
+            word.wrapping_sub(1),
+            word.wrapping_neg(),
+            word ^ 0x100,
+            MEMORY_BYTES - 4,
+            MEMORY_BYTES,
+            i32::MAX as u32,
+            1 << 31,
+            u32::MAX - 3,
+            u32::MAX,
+        ]
+    };
+    for kernel in Kernel::ALL {
+        let models = models(kernel);
+        let block = good(kernel).write().unwrap();
+        let mut refused = 0;
+        for (index, word) in block.iter().enumerate() {
+            for value in values(*word) {
+                let mut block = block.clone();
+                block[index] = value;
+                let outcome = call(&models, &block);
+                match trapped(&outcome) {
+                    Some(detail) => {
+                        assert!(detail.starts_with(&format!("kernel {}: ", kernel.name())));
+                        // The fee, and what the guest did before.
+                        let fuel = outcome.usage.fuel;
+                        assert!(
+                            (KERNEL_CALL_FUEL..KERNEL_CALL_FUEL + 100).contains(&fuel),
+                            "{fuel}"
+                        );
+                        refused += 1;
+                    }
+                    None => {
+                        // An output may well have landed on the reply.
+                        let name = outcome.verdict.name();
+                        assert!(matches!(name, "completed" | "bad_output"), "{outcome:?}");
+                        let fuel = outcome.usage.fuel;
+                        assert!(fuel < CALL_FUEL_MAX + REST_FUEL_MAX, "{fuel}");
+                    }
+                }
+            }
+        }
+        assert!(refused > block.len(), "{kernel:?}: {refused} blocks refused");
+        models.iter().for_each(|(_, model)| assert_eq!(model.image().audit_slots(), (1, true)));
+    }
+}
+
+#[test]
+fn all_words_may_be_the_same() {
+    for kernel in Kernel::ALL {
+        let models = models(kernel);
+        for word in [0, 1, 2, 3, 4, 8, 16, 0x8000, 1 << 31, u32::MAX - 3, u32::MAX] {
+            let outcome = call(&models, &[word; WORDS_MAX]);
+            let ended = trapped(&outcome).is_some() || outcome.verdict.name() == "completed";
+            assert!(ended, "{kernel:?} {word:#x} {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_work_of_enormous_sizes_ends_at_once() {
+    // One size is zero, all others are as large as they can be: nothing to do, and no loop to do it in.
+    const HUGE: u32 = u32::MAX;
+    for kernel in Kernel::ALL {
+        let models = models(kernel);
+        let sizes = match kernel {
+            Kernel::Gemm => vec![0, 1, 2, 3, 4],
+            Kernel::Conv => (0..5).chain([13, 14]).collect(),
+            Kernel::Depthwise => (0..5).chain([13]).collect(),
+            Kernel::Pool => (1..6).chain([14]).collect(),
+            Kernel::Map => (0..6).collect(),
+            Kernel::Rows => (2..8).collect(),
+        };
+        for none in &sizes {
+            let mut block = good(kernel).write().unwrap();
+            for size in &sizes {
+                let window = matches!(kernel, Kernel::Conv | Kernel::Depthwise | Kernel::Pool);
+                let first = usize::from(kernel == Kernel::Pool);
+                let in_window = window && (first + 1..first + 5).contains(size);
+                block[*size] = if in_window { 1 << 24 } else { HUGE };
+            }
+            block[*none] = 0;
+            let started = Instant::now();
+            let outcome = call(&models, &block);
+            // A loop over any of the sizes takes hours.
+            assert!(started.elapsed() < Duration::from_secs(20), "{kernel:?} {none}");
+            let ended = trapped(&outcome).is_some() || outcome.verdict.name() == "completed";
+            assert!(ended, "{kernel:?} {none} {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_cannot_be_paid_for_is_not_done() {
+    let models = models(Kernel::Gemm);
+    let block = good(Kernel::Gemm).write().unwrap();
+    let run = |fuel| {
+        let limits = JobLimits { fuel, ..JobLimits::default() };
+        call_at(&models, BLOCK_AT, &block, &limits)
+    };
+    let Verdict::Completed { .. } = run(REST_FUEL_MAX).verdict else { panic!() };
+    for fuel in [KERNEL_CALL_FUEL - 1, KERNEL_CALL_FUEL, KERNEL_CALL_FUEL + 20] {
+        let outcome = run(fuel);
+        assert_eq!((outcome.verdict, outcome.usage.fuel), (Verdict::OutOfFuel, fuel));
+    }
+}
+
+#[test]
+fn a_call_costs_what_its_formula_says_on_top_of_the_fee() {
+    // What the guest itself does, and the fee, are measured with a call of no elements.
+    let models = models(Kernel::Map);
+    let mut block = good(Kernel::Map).write().unwrap();
+    let work = good(Kernel::Map).check(MEMORY_BYTES as usize).unwrap().fuel();
+    let whole = call(&models, &block).usage.fuel;
+    block[4] = 0;
+    let idle = call(&models, &block).usage.fuel;
+    assert!(work > 0);
+    assert_eq!(whole - idle, work);
+}
+
+/// A guest that can call `map`, with a block that copies the first of the numbers to the second.
+fn copying() -> Guest {
+    let dims = [1; 6];
+    let copy = Map { dims, input: view(0, dims), out: view(1, dims), program: Program::default() };
+    let block = data(Call::Map(copy).write().unwrap());
+    Guest {
+        imports: r#"(import "fuelbox_kernels" "map" (func $kernel (param i32)))"#.into(),
+        extra: format!(
+            r#"(data (i32.const 16384) "{block}") (data (i32.const {NUMBERS_AT}) "{}")"#,
+            data([10f32.to_bits()])
+        ),
+        ..Guest::default()
+    }
+}
+
+#[test]
+fn deadlines_act_between_kernel_calls() {
+    let run = "(loop (call $kernel (i32.const 16384)) (br 0))".into();
+    let host = Host::fresh(Options::default());
+    let model = host.open(Guest { run, ..copying() }.wasm()).unwrap();
+    super::verdicts::assert_deadline_acts(&model);
+}
+
+#[test]
+fn kernels_work_while_a_model_is_loaded() {
+    let guest = Guest {
+        load: "(call $kernel (i32.const 16384))".into(),
+        run: format!(
+            "(f32.store (i32.const {}) (f32.load (i32.const {})))",
+            OUTPUTS_AT + 64,
+            NUMBERS_AT + 4
+        ),
+        ..copying()
+    };
+    let host = Host::fresh(Options::default());
+    let model = host.open(guest.wasm()).unwrap();
+    let outcome = run(&model, &[fp32("x", &[1], &[1.0])], &JobLimits::default());
+    let Verdict::Completed { outputs, .. } = outcome.verdict else { panic!("{outcome:?}") };
+    assert_eq!(outputs[0].bytes, 10f32.to_le_bytes());
+}
