@@ -131,7 +131,7 @@ fn checked(
     environment: &Environment,
     peers: &mut [Peer],
     model: &ModelFiles,
-    Timed { timings, loaded, .. }: Timed,
+    Timed { timings, waited, loaded, .. }: Timed,
     variants: &[Variant],
     failures: &mut Vec<String>,
 ) -> Result<ModelResult> {
@@ -185,7 +185,7 @@ fn checked(
         }
     }
     let (name, file_bytes) = (model.name.clone(), model.bytes);
-    Ok(ModelResult { name, file_bytes, peers: timings, bill, character, differences, same })
+    Ok(ModelResult { name, file_bytes, peers: timings, waited, bill, character, differences, same })
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

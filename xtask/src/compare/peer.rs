@@ -4,6 +4,7 @@ use super::protocol::parse;
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -33,6 +34,15 @@ impl Peer {
     pub(super) fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         let answer = self.answer(line).and_then(|answer| parse(&answer));
         answer.with_context(|| format!("{}: {line}", self.name))
+    }
+
+    /// How long the peer has waited for a core since it started; 0 where the kernel does not say. Its
+    /// main thread does all the work.
+    pub(super) fn waited_ns(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // Time on a core, time waiting for one, turns.
+        stat.split(' ').nth(1).and_then(|ns| ns.parse().ok()).unwrap_or_default()
     }
 
     fn answer(&mut self, line: &str) -> Result<String> {

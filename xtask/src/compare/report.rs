@@ -244,9 +244,14 @@ fn surroundings(results: &Comparison) -> String {
         text,
         "All peers take turns on one model before the next one, for {} rounds of about 150 ms each \
          after one that does not count. They are processes of their own that keep the model loaded; \
-         each run has its own clock. onnxruntime runs through its Python binding.\n",
+         each run has its own clock. onnxruntime runs through its Python binding. A round in which \
+         somebody had to wait for a core is replaced, up to twice; in the rounds that are left, the \
+         longest wait was this part of a turn:\n",
         results.rounds
     );
+    let waits = results.models.iter();
+    let waits = waits.map(|model| format!("{} {:.0} %", model.name, model.waited * 100.0));
+    let _ = writeln!(text, "{}.\n", waits.collect::<Vec<_>>().join(", "));
     let extensions = machine.extensions.join(", ");
     let _ = writeln!(text, "- CPU: {}, {} cores ({extensions})", machine.cpu, machine.cores);
     let _ = writeln!(text, "- memory: {}", bytes(machine.memory_bytes));

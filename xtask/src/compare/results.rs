@@ -49,6 +49,8 @@ pub(super) struct ModelResult {
     pub(super) name: String,
     pub(super) file_bytes: u64,
     pub(super) peers: BTreeMap<&'static str, Timing>,
+    /// The largest part of a turn, in the rounds that count, that a peer waited for a core in.
+    pub(super) waited: f64,
     pub(super) bill: Bill,
     pub(super) character: Character,
     /// From the reference, by peer.
