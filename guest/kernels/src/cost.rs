@@ -16,6 +16,8 @@ pub const KERNEL_CALL_FUEL: u64 = 100;
 const PRODUCTS: u128 = 16;
 /// Multiply-adds of a window for one unit: bound by loads.
 const TAPS: u128 = 4;
+/// Units for each run of elements that is packed.
+const RUN: u128 = 40;
 /// Elements moved for one unit when the innermost steps are 1, and when they are not.
 const MOVED: u128 = 2;
 /// Units for an operation of a program on one element, in eighths.

@@ -189,7 +189,7 @@ impl Product<'_> {
                                 first: depth0 == 0,
                             };
                             // SAFETY: the scratch arrays hold blocks of these sizes.
-                            unsafe { multiply_any::<S>(&work, tile, count) };
+                            unsafe { multiply_any::<S>(&work, tile, count, self.columns - column) };
                             if last {
                                 for part in 0..count {
                                     let column = column + part * PANEL;
@@ -349,14 +349,29 @@ impl Windows<'_> {
 unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, step: isize, count: usize) {
     // SAFETY: as the caller promised.
     unsafe {
+        if step != 1 {
+            let mut at = 0;
+            while at + LANES <= count {
+                let from = from.offset(at as isize * step);
+                S::store(to.add(at), S::load_strided(from, step, LANES));
+                at += LANES;
+            }
+            let mut from = from.offset(at as isize * step);
+            while at < count {
+                // Short runs: vectors would take longer to set up than these take.
+                to.add(at).write_volatile(*from);
+                from = from.wrapping_offset(step);
+                at += 1;
+            }
+            return;
+        }
         let mut at = 0;
         while at + LANES <= count {
-            let from = from.offset(at as isize * step);
-            S::store(to.add(at), S::load_strided(from, step, LANES));
+            S::store(to.add(at), S::load(from.add(at)));
             at += LANES;
         }
-        for at in at..count {
-            *to.add(at) = *from.offset(at as isize * step);
+        if at < count {
+            S::store_part(to.add(at), S::load_part(from.add(at), count - at), count - at);
         }
     }
 }

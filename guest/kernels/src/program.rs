@@ -27,9 +27,16 @@ impl Finish<'_> {
     /// The first element of a row of an array over the call's index space.
     #[inline(always)]
     pub(crate) fn row(&self, view: &View, row: usize) -> *mut f32 {
+        self.start(view).row(self.places[row])
+    }
+
+    #[inline(always)]
+    fn start(&self, view: &View) -> Start {
         let [d0, d1, d2] = self.outer;
-        let [d3, d4] = self.places[row];
-        element(self.base, view, [d0, d1, d2, d3, d4, self.column])
+        Start {
+            first: element(self.base, view, [d0, d1, d2, 0, 0, self.column]),
+            steps: [view.strides[3] as isize, view.strides[4] as isize],
+        }
     }
 }
 
@@ -50,6 +57,10 @@ pub(crate) fn element(base: *mut u8, view: &View, index: [u32; 6]) -> *mut f32 {
 /// operand; the tile overlaps neither.
 #[inline(always)]
 pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
+    if let Some(usual) = Usual::of(work) {
+        // SAFETY: as the caller promised.
+        return unsafe { usual.finish::<S>(work, tile) };
+    }
     let rows = work.places.len();
     let vectors = work.columns.div_ceil(LANES);
     let part = |vector: usize| LANES.min(work.columns - vector * LANES);
@@ -84,14 +95,108 @@ pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
             }
         }
         let stride = work.out.strides[5] as isize;
+        let out = work.start(work.out);
         for row in 0..rows {
-            let to = work.row(work.out, row);
+            let to = out.row(work.places[row]);
             for vector in 0..vectors {
                 let at = vector * LANES;
                 let v = S::canonical(S::load(tile.add(row * PANEL + at)));
                 S::store_strided(to.offset(at as isize * stride), stride, v, part(vector));
             }
         }
+    }
+}
+
+/// The program of most layers: a bias, another layer's result, and bounds, in this order; each may be
+/// missing. It is done in one pass.
+struct Usual<'a> {
+    bias: Option<&'a View>,
+    other: Option<&'a View>,
+    low: Option<f32>,
+    high: Option<f32>,
+}
+
+impl<'a> Usual<'a> {
+    #[inline(always)]
+    fn of(work: &Finish<'a>) -> Option<Self> {
+        let mut usual = Self { bias: None, other: None, low: None, high: None };
+        if work.out.strides[5] != 1 {
+            return None;
+        }
+        for op in work.program.ops() {
+            let bounded = usual.low.is_some() || usual.high.is_some();
+            match op {
+                Op::Tensor(Binary::Add, view) if view.strides[5] == 1 && !bounded => {
+                    let alike = view.strides[3] == 0 && view.strides[4] == 0;
+                    match (&usual.bias, &usual.other) {
+                        (None, None) if alike => usual.bias = Some(view),
+                        (_, None) => usual.other = Some(view),
+                        _ => return None,
+                    }
+                }
+                Op::Scalar(Binary::Max, low) if !bounded => usual.low = Some(*low),
+                Op::Scalar(Binary::Min, high) if usual.high.is_none() => usual.high = Some(*high),
+                _ => return None,
+            }
+        }
+        Some(usual)
+    }
+
+    /// # Safety
+    /// As [`finish`].
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, work: &Finish<'_>, tile: *const f32) {
+        let part = |vector: usize| LANES.min(work.columns - vector * LANES);
+        let vectors = work.columns.div_ceil(LANES);
+        let out = work.start(work.out);
+        let other = self.other.map(|view| work.start(view));
+        // SAFETY: as the caller promised.
+        unsafe {
+            let mut bias = [S::splat(0.0); 2];
+            if let Some(view) = self.bias {
+                for vector in 0..vectors {
+                    let from = work.start(view).row([0, 0]).add(vector * LANES);
+                    bias[vector] = S::load_strided(from, 1, part(vector));
+                }
+            }
+            let low = S::splat(self.low.unwrap_or_default());
+            let high = S::splat(self.high.unwrap_or_default());
+            for (row, &place) in work.places.iter().enumerate() {
+                let to = out.row(place);
+                for vector in 0..vectors {
+                    let at = vector * LANES;
+                    let mut v = S::load(tile.add(row * PANEL + at));
+                    if self.bias.is_some() {
+                        v = S::add(v, bias[vector]);
+                    }
+                    if let Some(other) = &other {
+                        let from = other.row(place).add(at);
+                        v = S::add(v, S::load_strided(from, 1, part(vector)));
+                    }
+                    if self.low.is_some() {
+                        v = S::max(low, v);
+                    }
+                    if self.high.is_some() {
+                        v = S::min(high, v);
+                    }
+                    S::store_strided(to.add(at), 1, S::canonical(v), part(vector));
+                }
+            }
+        }
+    }
+}
+
+/// The first element of an array for the tile's column, and the steps to its rows.
+struct Start {
+    first: *mut f32,
+    steps: [isize; 2],
+}
+
+impl Start {
+    #[inline(always)]
+    fn row(&self, [d3, d4]: [u32; 2]) -> *mut f32 {
+        let [s3, s4] = self.steps;
+        self.first.wrapping_offset(d3 as isize * s3 + d4 as isize * s4)
     }
 }
 

@@ -59,12 +59,17 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const C: usize>(work: &Mu
     }
 }
 
-/// Multiplies `rows` rows by `panels` panels.
+/// Multiplies `rows` rows by `panels` panels, of which `columns` columns are needed.
 ///
 /// # Safety
 /// As [`multiply`]; `rows` is up to `S::ROWS`, `panels` up to [`panels_for`].
 #[inline(always)]
-pub(crate) unsafe fn multiply_any<S: Simd>(work: &Multiply, rows: usize, panels: usize) {
+pub(crate) unsafe fn multiply_any<S: Simd>(
+    work: &Multiply,
+    rows: usize,
+    panels: usize,
+    columns: usize,
+) {
     // SAFETY: as the caller promised.
     unsafe {
         match (rows, panels) {
@@ -73,6 +78,16 @@ pub(crate) unsafe fn multiply_any<S: Simd>(work: &Multiply, rows: usize, panels:
             _ => {}
         }
         for panel in 0..panels {
+            // The second half of a panel may be empty.
+            if columns <= panel * PANEL + PANEL / 2 {
+                let work = Multiply {
+                    sums: work.sums.add(panel * work.sums_step),
+                    right: work.right.add(panel * work.right_step),
+                    ..*work
+                };
+                tile::<S, 1>(&work, rows);
+                continue;
+            }
             for half in 0..2 / S::VECTORS {
                 let at = |step: usize| panel * step + half * (PANEL / 2);
                 let work = Multiply {
