@@ -208,6 +208,11 @@ impl Space {
                 Step::Tensor(binary) => {
                     let view = match in_place {
                         Some(view) if self.random.chance(4) => *view,
+                        _ if self.random.chance(3) => {
+                            // A row that is the same everywhere, as biases are.
+                            let address = self.dense(dims[RANK - 1] as usize);
+                            View { address, strides: [0, 0, 0, 0, 0, 1] }
+                        }
                         _ => self.view(dims, Use::Read),
                     };
                     Op::Tensor(binary, view)
@@ -271,5 +276,12 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         (binary(), number).prop_map(|(binary, bits)| Step::Scalar(binary, bits)),
         binary().prop_map(Step::Tensor),
     ];
-    proptest::collection::vec(step, 0..4)
+    // What most layers have: sums with other arrays, then bounds.
+    let low = Step::Scalar(Binary::Max, 0);
+    let high = Step::Scalar(Binary::Min, 6f32.to_bits());
+    let bounds = proptest::sample::select(vec![vec![], vec![low], vec![high], vec![low, high]]);
+    let usual = (0..4usize, bounds).prop_map(|(sums, bounds)| {
+        std::iter::repeat_n(Step::Tensor(Binary::Add), sums).chain(bounds).collect()
+    });
+    prop_oneof![2 => proptest::collection::vec(step, 0..4), 1 => usual]
 }
