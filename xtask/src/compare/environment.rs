@@ -208,9 +208,12 @@ fn works(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// What a program prints; the first of its complaints where it fails.
 fn output(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "{:?} failed", command.get_program());
+    let output = command.output().with_context(|| format!("{:?}", command.get_program()))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+    ensure!(output.status.success(), "{}", first.trim_start_matches("Error: "));
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -223,5 +226,13 @@ mod tests {
         let error = need("no-such-program", "Something 1.0").expect_err("missing").to_string();
         assert_eq!(error, "no-such-program is missing: install Something 1.0");
         assert!(need("cargo", "Rust").is_ok());
+    }
+
+    #[test]
+    fn a_program_that_fails_is_quoted() {
+        let script = "echo out; echo; echo 'Error: no such model' >&2; echo more >&2; exit 1";
+        let error = output(Command::new("sh").args(["-c", script])).expect_err("fails");
+        assert_eq!(error.to_string(), "no such model");
+        assert_eq!(output(Command::new("echo").arg("out")).expect("works"), "out\n");
     }
 }
