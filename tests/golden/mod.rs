@@ -1,4 +1,5 @@
 //! What is pinned: digests and fuel of the examples, bytes of formats.
 
 mod examples;
+mod families;
 mod packages;

@@ -7,7 +7,7 @@
 use crate::{
     call::{Conv, Gemm, PANEL, Right, View, Window},
     program::{Finish, element},
-    scratch::{DEPTH_MAX, PANELS_MAX, ROW_STEP, ROWS_MAX, Scratch, WIDE_MAX, with_scratch},
+    scratch::{DEPTH_MAX, PANELS_MAX, ROW_STEP, ROWS_MAX, Scratch, WIDE_MAX, scratch},
     simd::{LANES, Simd},
     tile::{Multiply, multiply_any, panels_for},
 };
@@ -47,46 +47,46 @@ pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
     if call.m == 0 || call.n == 0 {
         return;
     }
-    with_scratch(|scratch| {
-        for b0 in 0..call.batch[0] {
-            for b1 in 0..call.batch[1] {
-                let index = [0, 0, b0, b1, 0, 0];
-                let start = |view| element(base, view, index).cast_const();
-                let strides = |view: &View| (view.strides[4] as isize, view.strides[5] as isize);
-                let (row, step) = strides(&call.a);
-                let left = Left::Matrix { start: start(&call.a), row, step };
-                let right = match &call.right {
-                    Right::Packed(address) => {
-                        Columns::Packed(base.wrapping_add(*address).cast_const().cast())
-                    }
-                    Right::Strided(view) => {
-                        let (row, step) = strides(view);
-                        Columns::Matrix { start: start(view), row, step }
-                    }
-                };
-                let product = Product {
-                    rows: call.m as usize,
-                    columns: call.n as usize,
-                    depth: call.k as usize,
-                    left,
-                    right,
-                    width: call.m as usize,
-                    outer: b1,
-                };
-                let finish = Finish {
-                    base,
-                    program: &call.program,
-                    out: &call.c,
-                    outer: [0, 0, b0],
-                    places: &[],
-                    column: 0,
-                    columns: 0,
-                };
-                // SAFETY: as the caller promised.
-                unsafe { product.run::<S>(scratch, &finish) };
-            }
+    // SAFETY: this thread's, and nobody borrows it while a kernel runs but this kernel.
+    let scratch = unsafe { &mut *scratch() };
+    for b0 in 0..call.batch[0] {
+        for b1 in 0..call.batch[1] {
+            let index = [0, 0, b0, b1, 0, 0];
+            let start = |view| element(base, view, index).cast_const();
+            let strides = |view: &View| (view.strides[4] as isize, view.strides[5] as isize);
+            let (row, step) = strides(&call.a);
+            let left = Left::Matrix { start: start(&call.a), row, step };
+            let right = match &call.right {
+                Right::Packed(address) => {
+                    Columns::Packed(base.wrapping_add(*address).cast_const().cast())
+                }
+                Right::Strided(view) => {
+                    let (row, step) = strides(view);
+                    Columns::Matrix { start: start(view), row, step }
+                }
+            };
+            let product = Product {
+                rows: call.m as usize,
+                columns: call.n as usize,
+                depth: call.k as usize,
+                left,
+                right,
+                width: call.m as usize,
+                outer: b1,
+            };
+            let finish = Finish {
+                base,
+                program: &call.program,
+                out: &call.c,
+                outer: [0, 0, b0],
+                places: &[],
+                column: 0,
+                columns: 0,
+            };
+            // SAFETY: as the caller promised.
+            unsafe { product.run::<S>(scratch, &finish) };
         }
-    });
+    }
 }
 
 /// # Safety
@@ -98,38 +98,38 @@ pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8) {
     if height * width == 0 || call.outputs == 0 {
         return;
     }
-    with_scratch(|scratch| {
-        for image in 0..window.images {
-            let index = [0, 0, image, 0, 0, 0];
-            let channels = call.channels as usize;
-            let taps = window.kernel[0] as usize * window.kernel[1] as usize;
-            let product = Product {
-                rows: height * width,
-                columns: call.outputs as usize,
-                depth: taps * channels,
-                left: Left::Windows {
-                    window,
-                    image: element(base, &call.input, index),
-                    view: &call.input,
-                    channels,
-                },
-                right: Columns::Packed(base.wrapping_add(call.weights).cast_const().cast()),
-                width,
-                outer: 0,
-            };
-            let finish = Finish {
-                base,
-                program: &call.program,
-                out: &call.out,
-                outer: [0, 0, image],
-                places: &[],
-                column: 0,
-                columns: 0,
-            };
-            // SAFETY: as the caller promised.
-            unsafe { product.run::<S>(scratch, &finish) };
-        }
-    });
+    // SAFETY: this thread's, and nobody borrows it while a kernel runs but this kernel.
+    let scratch = unsafe { &mut *scratch() };
+    for image in 0..window.images {
+        let index = [0, 0, image, 0, 0, 0];
+        let channels = call.channels as usize;
+        let taps = window.kernel[0] as usize * window.kernel[1] as usize;
+        let product = Product {
+            rows: height * width,
+            columns: call.outputs as usize,
+            depth: taps * channels,
+            left: Left::Windows {
+                window,
+                image: element(base, &call.input, index),
+                view: &call.input,
+                channels,
+            },
+            right: Columns::Packed(base.wrapping_add(call.weights).cast_const().cast()),
+            width,
+            outer: 0,
+        };
+        let finish = Finish {
+            base,
+            program: &call.program,
+            out: &call.out,
+            outer: [0, 0, image],
+            places: &[],
+            column: 0,
+            columns: 0,
+        };
+        // SAFETY: as the caller promised.
+        unsafe { product.run::<S>(scratch, &finish) };
+    }
 }
 
 /// The size of `parts` equal parts, the last may be smaller.

@@ -1,7 +1,7 @@
 //! Working memory of a thread, of a fixed size: nothing that a guest says makes the host allocate.
 
 use crate::call::PANEL;
-use std::cell::RefCell;
+use std::cell::{OnceCell, UnsafeCell};
 
 /// Rows of a block: eight of the largest tiles, so that a chunk of the right-hand side is used eight
 /// times while it is near.
@@ -29,16 +29,19 @@ pub(crate) struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
+    static SCRATCH: OnceCell<Box<UnsafeCell<Scratch>>> = const { OnceCell::new() };
 }
 
-/// Lends the thread's scratch memory. It is allocated once for each thread.
-pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let scratch = scratch.get_or_insert_with(|| {
+/// The thread's scratch memory, allocated once for each thread. A pointer and no closure: what stands
+/// in a closure would be compiled without the instructions of the function around it.
+///
+/// Valid as long as the thread. A kernel may borrow it until it returns; kernels do not call kernels.
+pub(crate) fn scratch() -> *mut Scratch {
+    SCRATCH.with(|scratch| {
+        let scratch = scratch.get_or_init(|| {
             // SAFETY: arrays of numbers, for which all zeros are a value.
-            unsafe { Box::<Scratch>::new_zeroed().assume_init() }
+            unsafe { Box::<UnsafeCell<Scratch>>::new_zeroed().assume_init() }
         });
-        work(scratch)
+        scratch.get()
     })
 }
