@@ -1,8 +1,8 @@
 //! Blocks: what is written is read, and what is no block is refused.
 
 use fuelbox_kernels::{
-    Binary, Call, Gemm, Kernel, KernelError, Map, OP_WORDS, OPS_MAX, Op, Program, Right, Unary,
-    View, WORDS_MAX,
+    Binary, Call, Gemm, Isa, Kernel, KernelError, Map, OP_WORDS, OPS_MAX, Op, Program, Right,
+    Unary, View, WORDS_MAX,
 };
 use proptest::prelude::*;
 
@@ -111,6 +111,28 @@ fn codes_without_meaning_are_refused() {
     ] {
         assert_eq!(refused(kernel, index, code).as_deref(), expected, "{kernel:?} {code:#x}");
     }
+}
+
+/// The example of `docs/formats/kernels.md`.
+#[test]
+fn the_documentations_example_is_a_block() {
+    let mut block = vec![0; 37];
+    block[..6].copy_from_slice(&[1, 1, 1, 1, 1, 10]);
+    (block[6], block[12], block[13], block[19]) = (0x1000, 1, 0x2000, 1);
+    block[20] = 2;
+    (block[21], block[22], block[29]) = (0x101, 0x3f00_0000, 0x108);
+    let call = Call::read(Kernel::Map, &block).unwrap();
+    assert_eq!(call.write().unwrap(), block);
+    let checked = call.check(1 << 16).unwrap();
+    assert_eq!(checked.fuel(), 23);
+    let mut memory = vec![0u32; 1 << 14];
+    let x = [1.0f32, -1.0, 0.25, -0.25, -0.5, 0.0, 8.0, f32::INFINITY, -0.75, f32::NAN];
+    x.iter().zip(&mut memory[0x400..]).for_each(|(x, word)| *word = x.to_bits());
+    // SAFETY: checked against this size; plain Rust runs everywhere.
+    unsafe { checked.run(memory.as_mut_ptr().cast(), Isa::Portable) };
+    let y = memory[0x800..0x80a].iter().map(|&word| f32::from_bits(word)).collect::<Vec<_>>();
+    assert_eq!(y[..9], [1.5, 0.0, 0.75, 0.25, 0.0, 0.5, 8.5, f32::INFINITY, 0.0]);
+    assert_eq!(y[9].to_bits(), 0x7fc0_0000);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Memories with guards around them, and arrays laid out in them at random.
 
 use fuelbox_kernels::{Binary, Call, Dims, Isa, Op, PANEL, Program, RANK, Unary, View, reference};
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::select};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use std::{ffi::c_void, ptr, slice};
 
@@ -269,19 +269,21 @@ pub(crate) enum Step {
 
 /// Recipes of a few operations.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let binary = || proptest::sample::select(Binary::ALL.to_vec());
+    let binary = || select(Binary::ALL.to_vec());
     let number = any::<u64>().prop_map(|seed| Random(seed).number((seed % 4) as u8));
     let step = prop_oneof![
-        proptest::sample::select(Unary::ALL.to_vec()).prop_map(Step::Unary),
+        select(Unary::ALL.to_vec()).prop_map(Step::Unary),
         (binary(), number).prop_map(|(binary, bits)| Step::Scalar(binary, bits)),
         binary().prop_map(Step::Tensor),
     ];
     // What most layers have: sums with other arrays, then bounds.
     let low = Step::Scalar(Binary::Max, 0);
     let high = Step::Scalar(Binary::Min, 6f32.to_bits());
-    let bounds = proptest::sample::select(vec![vec![], vec![low], vec![high], vec![low, high]]);
+    let bounds = select(vec![vec![], vec![low], vec![high], vec![low, high]]);
     let usual = (0..4usize, bounds).prop_map(|(sums, bounds)| {
-        std::iter::repeat_n(Step::Tensor(Binary::Add), sums).chain(bounds).collect()
+        std::iter::repeat_n(Step::Tensor(Binary::Add), sums).chain(bounds).collect::<Vec<_>>()
     });
+    // The same in another order is not usual.
+    let usual = prop_oneof![usual.clone(), usual.prop_shuffle()];
     prop_oneof![2 => proptest::collection::vec(step, 0..4), 1 => usual]
 }
