@@ -9,20 +9,20 @@ use crate::{
 };
 
 /// Bytes of an element.
-const ELEMENT: i128 = 4;
+const ELEMENT: i64 = 4;
 /// Largest size and step of a window: far beyond any image, and small enough that coordinates fit
 /// 64 bits.
 const WINDOW_MAX: u32 = 1 << 24;
 
 /// A call that may be done: made by [`Call::check`] alone.
 #[derive(Clone, Copy, Debug)]
-pub struct Checked {
-    pub(crate) call: Call,
+pub struct Checked<'a> {
+    pub(crate) call: &'a Call,
     fuel: u64,
 }
 
 /// The bytes of an array: none if it has no elements.
-type Span = Option<(i128, i128)>;
+type Span = Option<(i64, i64)>;
 
 impl Call {
     /// Checks the call against a memory of this size, in bytes.
@@ -31,9 +31,8 @@ impl Call {
     /// When an array is not inside of memory or not at a multiple of four, the output's elements are
     /// not all different, the output shares bytes with something that is read (other than the same
     /// element, where that is read before), or the call is too large.
-    pub fn check(self, memory_len: usize) -> Result<Checked, KernelError> {
-        let cost = self.cost();
-        let fuel = u64::try_from(cost).unwrap_or(u64::MAX);
+    pub fn check(&self, memory_len: usize) -> Result<Checked<'_>, KernelError> {
+        let fuel = self.cost();
         if fuel > CALL_FUEL_MAX {
             return Err(KernelError::TooMuch { found: fuel });
         }
@@ -56,7 +55,7 @@ impl Call {
             view.address == out.address && alike && *of == dims
         };
         let reads = |what, view: &View, of: &Dims| apart(what, within(what, view, of)?);
-        match &self {
+        match self {
             Self::Gemm(call) => {
                 let [b0, b1] = call.batch;
                 reads("left-hand side", &call.a, &[1, 1, b0, b1, call.m, call.k])?;
@@ -74,7 +73,7 @@ impl Call {
                 window(&call.window)?;
                 reads("input", &call.input, &input_dims(&call.window, call.channels))?;
                 let [kh, kw] = call.window.kernel.map(u64::from);
-                let k = kh * kw * u64::from(call.channels);
+                let k = (kh * kw).saturating_mul(u64::from(call.channels));
                 reads_panels(call.weights, k, call.outputs, memory_len)
                     .and_then(apart_panels(&apart))?;
             }
@@ -115,7 +114,7 @@ impl Call {
     }
 }
 
-impl Checked {
+impl Checked<'_> {
     /// What the work costs, beyond [`crate::KERNEL_CALL_FUEL`].
     pub fn fuel(&self) -> u64 {
         self.fuel
@@ -132,10 +131,12 @@ fn apart_panels(
 fn reads_panels(address: usize, k: u64, n: u32, memory_len: usize) -> Result<Span, KernelError> {
     let what = "packed weights";
     aligned(what, address)?;
-    let columns = i128::from(n.div_ceil(PANEL as u32)) * PANEL as i128;
-    let bytes = columns * i128::from(k) * ELEMENT;
-    inside(what, address as i128, address as i128 + bytes, memory_len)?;
-    Ok((bytes > 0).then_some((address as i128, address as i128 + bytes)))
+    let columns = i64::from(n.div_ceil(PANEL as u32)) * PANEL as i64;
+    let bytes = columns.saturating_mul(signed(k)).saturating_mul(ELEMENT);
+    let start = signed(address as u64);
+    let end = start.saturating_add(bytes);
+    inside(what, start, end, memory_len)?;
+    Ok((bytes > 0).then_some((start, end)))
 }
 
 /// The bytes of an array, which are inside of memory.
@@ -149,14 +150,18 @@ fn span(
         return Ok(None);
     }
     aligned(what, view.address)?;
-    let (mut low, mut high) = (0i128, 1i128);
+    // One product fits 64 bits, six of them may not: what saturates is outside of any memory.
+    let (mut low, mut high) = (0i64, 1i64);
     for (dim, stride) in dims.iter().zip(view.strides) {
-        let reach = i128::from(dim - 1) * i128::from(stride);
-        low += reach.min(0);
-        high += reach.max(0);
+        let reach = i64::from(dim - 1) * i64::from(stride);
+        low = low.saturating_add(reach.min(0));
+        high = high.saturating_add(reach.max(0));
     }
-    let start = view.address as i128;
-    let (low, high) = (start + low * ELEMENT, start + high * ELEMENT);
+    let start = signed(view.address as u64);
+    let (low, high) = (
+        start.saturating_add(low.saturating_mul(ELEMENT)),
+        start.saturating_add(high.saturating_mul(ELEMENT)),
+    );
     inside(what, low, high, memory_len)?;
     Ok(Some((low, high)))
 }
@@ -169,8 +174,14 @@ fn aligned(what: &'static str, address: usize) -> Result<(), KernelError> {
     }
 }
 
-fn inside(what: &'static str, low: i128, high: i128, len: usize) -> Result<(), KernelError> {
-    if low >= 0 && high <= len as i128 { Ok(()) } else { Err(KernelError::Memory { what }) }
+/// As a signed number; what is too large for that is outside of any memory.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn inside(what: &'static str, low: i64, high: i64, len: usize) -> Result<(), KernelError> {
+    let fits = low >= 0 && high <= signed(len as u64) && high < i64::MAX;
+    if fits { Ok(()) } else { Err(KernelError::Memory { what }) }
 }
 
 /// Whether no two indices name the same element: each stride steps over all that is inside of it.

@@ -102,7 +102,7 @@ entries! {
     avx512: crate::simd::Avx512, #[target_feature(enable = "avx512f,avx512dq,avx2,fma")];
 }
 
-impl Checked {
+impl Checked<'_> {
     /// Does the call.
     ///
     /// # Safety
@@ -116,13 +116,13 @@ impl Checked {
         // SAFETY: the caller promises that the instructions are there.
         unsafe {
             match isa {
-                Isa::Portable => portable(&self.call, base),
+                Isa::Portable => portable(self.call, base),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2(&self.call, base),
+                Isa::Avx2 => avx2(self.call, base),
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512(&self.call, base),
+                Isa::Avx512 => avx512(self.call, base),
                 #[cfg(not(target_arch = "x86_64"))]
-                Isa::Avx2 | Isa::Avx512 => portable(&self.call, base),
+                Isa::Avx2 | Isa::Avx512 => portable(self.call, base),
             }
         }
     }

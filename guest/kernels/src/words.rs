@@ -61,9 +61,9 @@ impl Reader<'_> {
         }
     }
 
-    fn program(&mut self) -> Result<Program, KernelError> {
+    /// Reads a program into its place: it is most of a call, and is not moved about.
+    fn program(&mut self, program: &mut Program) -> Result<(), KernelError> {
         let found = self.next();
-        let mut program = Program::default();
         if found as usize > OPS_MAX {
             return Err(KernelError::parameter("operations", found, "at most 16"));
         }
@@ -83,7 +83,7 @@ impl Reader<'_> {
             // Cannot fail: `found` was checked.
             let _ = program.push(op);
         }
-        Ok(program)
+        Ok(())
     }
 }
 
@@ -109,7 +109,8 @@ impl Call {
             Kernel::Map => RANK + 2 * VIEW_WORDS + 1,
             Kernel::Rows => 2 + RANK + 2 * VIEW_WORDS + 1,
         })?;
-        Ok(match kernel {
+        let program = Program::default();
+        let mut call = match kernel {
             Kernel::Gemm => {
                 let [b0, b1, m, n, k] = words.array();
                 let form = words.next();
@@ -119,7 +120,6 @@ impl Call {
                     PACKED => Right::Packed(b.address),
                     _ => return Err(KernelError::parameter("right-hand side", form, "0 or 1")),
                 };
-                let program = words.program()?;
                 Self::Gemm(Gemm { batch: [b0, b1], m, n, k, a, right, c, program })
             }
             Kernel::Conv => Self::Conv(Conv {
@@ -129,7 +129,7 @@ impl Call {
                 input: words.view(),
                 weights: words.next() as usize,
                 out: words.view(),
-                program: words.program()?,
+                program,
             }),
             Kernel::Depthwise => Self::Depthwise(Depthwise {
                 window: words.window(),
@@ -137,7 +137,7 @@ impl Call {
                 input: words.view(),
                 weights: words.view(),
                 out: words.view(),
-                program: words.program()?,
+                program,
             }),
             Kernel::Pool => {
                 let code = words.next();
@@ -148,14 +148,14 @@ impl Call {
                     channels: words.next(),
                     input: words.view(),
                     out: words.view(),
-                    program: words.program()?,
+                    program,
                 })
             }
             Kernel::Map => Self::Map(Map {
                 dims: words.array(),
                 input: words.view(),
                 out: words.view(),
-                program: words.program()?,
+                program,
             }),
             Kernel::Rows => {
                 let code = words.next();
@@ -175,10 +175,12 @@ impl Call {
                     dims: words.array(),
                     input: words.view(),
                     out: words.view(),
-                    program: words.program()?,
+                    program,
                 })
             }
-        })
+        };
+        words.program(call.program_mut())?;
+        Ok(call)
     }
 
     /// The block of a call, as [`Call::read`] takes it.

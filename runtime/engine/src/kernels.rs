@@ -8,7 +8,7 @@ use crate::{
     meter::charge,
     sandbox::{State, memory},
 };
-use fuelbox_kernels::{Call, Checked, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, WORDS_MAX};
+use fuelbox_kernels::{Call, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, WORDS_MAX};
 use wasmtime::{Caller, Linker};
 
 /// The module that these imports come from.
@@ -60,7 +60,9 @@ fn call(
 ) -> wasmtime::Result<()> {
     charge(caller, KERNEL_CALL_FUEL)?;
     let (bytes, _) = memory(caller)?;
-    let checked = check(bytes, kernel, address).map_err(|error| Refused { kernel, error })?;
+    let refused = |error| Refused { kernel, error };
+    let read = read(bytes, kernel, address).map_err(refused)?;
+    let checked = read.check(bytes.len()).map_err(refused)?;
     charge(caller, checked.fuel())?;
     let (bytes, _) = memory(caller)?;
     // SAFETY: this is the memory that the call was checked against, as nothing of the guest ran in
@@ -69,8 +71,8 @@ fn call(
     Ok(())
 }
 
-/// Reads and checks the block at this address.
-fn check(bytes: &[u8], kernel: Kernel, address: usize) -> Result<Checked, KernelError> {
+/// Reads the block at this address.
+fn read(bytes: &[u8], kernel: Kernel, address: usize) -> Result<Call, KernelError> {
     let what = "parameters";
     if !address.is_multiple_of(size_of::<u32>()) {
         return Err(KernelError::Alignment { what, address });
@@ -79,5 +81,5 @@ fn check(bytes: &[u8], kernel: Kernel, address: usize) -> Result<Checked, Kernel
     let block = &block[..block.len().min(WORDS_MAX * size_of::<u32>())];
     // SAFETY: any four bytes are a word. None are in front: memory starts at a page.
     let (_, words, _) = unsafe { block.align_to::<u32>() };
-    Call::read(kernel, words)?.check(bytes.len())
+    Call::read(kernel, words)
 }

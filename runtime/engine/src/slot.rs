@@ -15,6 +15,7 @@ use crate::{
     image::ImageFile,
     limits::constants::{MEMORY_PAGES_MAX, WASM_PAGE_BYTES},
     pagemap::{self, PAGE_BYTES},
+    shelf::Shelf,
 };
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::{
@@ -22,7 +23,7 @@ use std::{
     ops::Range,
     ptr::NonNull,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -212,41 +213,41 @@ impl Drop for Slot {
 pub(crate) struct SlotPool {
     image: Arc<ImageFile>,
     policy: ResetPolicy,
-    free: Mutex<Vec<Slot>>,
-    slots_max: usize,
+    free: Shelf<Slot>,
 }
 
 impl SlotPool {
     pub(crate) fn new(image: Arc<ImageFile>, policy: ResetPolicy, slots_max: usize) -> Arc<Self> {
-        Arc::new(Self { image, policy, free: Mutex::default(), slots_max })
+        Arc::new(Self { image, policy, free: Shelf::new(slots_max) })
     }
 
     pub(crate) fn image(&self) -> &Arc<ImageFile> {
         &self.image
     }
 
-    fn take(&self) -> rustix::io::Result<Slot> {
-        // A slot is only ever pushed whole, so a panic elsewhere leaves nothing broken.
-        let pooled = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match pooled {
+    fn take(&self) -> rustix::io::Result<Box<Slot>> {
+        match self.free.take() {
             Some(slot) => Ok(slot),
-            None => Slot::map(self.image.clone()),
+            None => Ok(Box::new(Slot::map(self.image.clone())?)),
         }
     }
 
-    fn give_back(&self, mut slot: Slot) {
+    fn give_back(&self, mut slot: Box<Slot>) {
         if slot.reset(self.policy).is_ok() {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            if free.len() < self.slots_max {
-                free.push(slot);
-            }
+            // Without room for it, it is unmapped.
+            let _ = self.free.put(slot);
         }
     }
 
-    /// How many slots wait, and whether all of them are pristine, byte by byte.
+    /// How many slots wait, and whether all of them are pristine, byte by byte. Jobs that start
+    /// meanwhile find none.
     pub(crate) fn audit(&self) -> (usize, bool) {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        (free.len(), free.iter().all(Slot::is_pristine))
+        let slots = self.free.take_all();
+        let found = (slots.len(), slots.iter().all(|slot| slot.is_pristine()));
+        for slot in slots {
+            let _ = self.free.put(slot);
+        }
+        found
     }
 }
 
@@ -254,7 +255,7 @@ impl SlotPool {
 /// gives it back.
 struct JobMemory {
     /// There until dropped.
-    slot: Option<Slot>,
+    slot: Option<Box<Slot>>,
     pool: Arc<SlotPool>,
     fault: Arc<AtomicBool>,
 }

@@ -22,7 +22,7 @@ pub(super) fn split(steps: &mut Steps) -> Result<()> {
 }
 
 fn cut(call: &Call, references: &mut Vec<Reference>, done: &mut Vec<Step>) -> Result<()> {
-    if call.cost() <= u128::from(CALL_FUEL_MAX) {
+    if call.cost() <= CALL_FUEL_MAX {
         done.push(Step::Call(*call));
         return Ok(());
     }
