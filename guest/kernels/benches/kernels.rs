@@ -82,7 +82,7 @@ fn calls() -> Vec<(String, u64, Call)> {
         Call::Gemm(attention),
     ));
     for (h, c, o, kernel, stride) in [
-        (224, 3, 64, 7, 2),
+        (112, 3, 64, 7, 2),
         (56, 64, 64, 3, 1),
         (14, 256, 256, 3, 1),
         (7, 512, 512, 3, 1),

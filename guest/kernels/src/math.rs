@@ -3,6 +3,11 @@
 //! In the formulas `fma(a, b, c)` is `a * b + c` rounded once; every other operation is rounded by
 //! itself. A NaN gives a NaN.
 
+#![allow(
+    clippy::excessive_precision,
+    reason = "numbers stand as published, or as the exact value of the single"
+)]
+
 use crate::simd::Simd;
 
 /// Adding and taking it away rounds to a whole number (to even), as a single has 23 bits behind the

@@ -1,5 +1,10 @@
 //! Programs: what happens to values between their sum and memory.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices over small constant arrays are what the compiler unrolls into registers"
+)]
+
 use crate::{
     call::{Binary, Op, PANEL, Program, Unary, View},
     math,

@@ -1,5 +1,10 @@
 //! Windows that each channel has for itself: depthwise convolution and pooling.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices over small constant arrays are what the compiler unrolls into registers"
+)]
+
 use crate::{
     call::{Depthwise, PANEL, Pool, PoolKind, View, Window},
     map::Tile,

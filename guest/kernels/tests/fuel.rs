@@ -20,7 +20,7 @@ fn fuel(kernel: Kernel, sizes: &[(usize, u32)], steps: &[(usize, i32)], ops: &[u
     for op in ops {
         block.extend([*op, 0, 0, 0, 0, 0, 0, 1]);
     }
-    Call::read(kernel, &block).unwrap().cost()
+    Call::read(kernel, &block).expect("a call").cost()
 }
 
 #[test]

@@ -13,9 +13,12 @@ type Chosen = Avx2;
 macro_rules! both {
     ($half:ident => $value:expr) => {{
         let $half = 0;
+        // SAFETY: as for the `impl`.
         let low = unsafe { $value };
         let $half = 1;
-        [low, unsafe { $value }]
+        // SAFETY: as for the `impl`.
+        let high = unsafe { $value };
+        [low, high]
     }};
 }
 
@@ -41,8 +44,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
         let mut numbers = [0.0f32; LANES];
+        // SAFETY: as for the `impl`; no more than `LANES` are copied to as many.
         unsafe {
             std::ptr::copy_nonoverlapping(from, numbers.as_mut_ptr(), count.min(LANES));
             Self::load(numbers.as_ptr())
@@ -51,6 +61,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
+        // SAFETY: as for the `impl`.
         unsafe {
             _mm256_storeu_ps(to, v[0]);
             _mm256_storeu_ps(to.add(8), v[1]);
@@ -60,6 +71,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_part(to: *mut f32, v: Self::V, count: usize) {
         let mut numbers = [0.0f32; LANES];
+        // SAFETY: as for the `impl`; no more than `LANES` are copied from as many.
         unsafe {
             Self::store(numbers.as_mut_ptr(), v);
             std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, count.min(LANES));

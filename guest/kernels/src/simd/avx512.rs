@@ -27,96 +27,121 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_set1_ps(x) }
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }
     }
 
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_storeu_ps(to, v) }
     }
 
     #[inline(always)]
     unsafe fn store_part(to: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_mask_storeu_ps(to, first(count), v) }
     }
 
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_sub_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_mul_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_div_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sqrt(a: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_sqrt_ps(a) }
     }
 
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_max_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_min_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn abs(a: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_abs_ps(a) }
     }
 
     #[inline(always)]
     unsafe fn neg(a: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_xor_ps(a, _mm512_set1_ps(-0.0)) }
     }
 
     #[inline(always)]
     unsafe fn greater(a: Self::V, b: Self::V) -> Self::M {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
     }
 
     #[inline(always)]
     unsafe fn is_nan(a: Self::V) -> Self::M {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
     }
 
     #[inline(always)]
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_mask_blend_ps(mask, b, a) }
     }
 
     #[inline(always)]
     unsafe fn copysign(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe {
             let sign = _mm512_set1_ps(-0.0);
             _mm512_or_ps(_mm512_andnot_ps(sign, a), _mm512_and_ps(sign, b))
@@ -125,6 +150,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn shift_to_exponent(a: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     // An even sum that lost something takes a step towards what it lost; then it is odd. (For
     // infinite sums `lost` is NaN, and for a sum of zero nothing is lost.)
-    let step = u64::from(lost != 0.0 && lost == lost && bits & 1 == 0);
+    let step = u64::from(lost != 0.0 && !lost.is_nan() && bits & 1 == 0);
     let away = (lost > 0.0) == (sum > 0.0);
     let odd = if away { bits.wrapping_add(step) } else { bits.wrapping_sub(step) };
     f64::from_bits(odd) as f32
