@@ -3,10 +3,11 @@
 use super::{
     array::{Array, Place, space},
     lower::{Apply, Lowering, lower, shape},
-    plan::{Repeat, Source, Step},
+    plan::{Repeat, Source, Step, Steps},
 };
 use anyhow::{Context, Result};
-use fuelbox_kernels::{Binary, Call, Map, Op, Program, Unary};
+use fuelbox_kernels::{Binary, Call, Map, OPS_MAX, Op, PANEL, Program, Right, Unary, View};
+use std::collections::HashMap;
 use tract_onnx::prelude::{OutletId, TypedNode};
 use tract_onnx::tract_core::ops::{
     lstm_cell::LstmEpilogue,
@@ -49,13 +50,37 @@ impl Lowering<'_> {
             });
         }
         let Some(times) = times else { return Ok(false) };
+        // A body's result that becomes a state is made in the state's place, where that can be.
+        let states: Vec<usize> =
+            (0..inputs.len()).filter(|&input| op.input_mapping[input].is_state()).collect();
+        let mut owners = states.iter();
+        let mut in_place: HashMap<usize, usize> = HashMap::new();
+        for (mapping, source) in op.output_mapping.iter().zip(&body.outputs) {
+            if !mapping.state {
+                continue;
+            }
+            let &state = owners.next().context("a state for each")?;
+            let Source::Array(array) = source else { return Ok(false) };
+            if let Place::Buffer(buffer) = array.place
+                && array.len() == body.buffers[buffer]
+                && may_replace(&calls, &body, buffer, state)
+            {
+                in_place.entry(buffer).or_insert(state);
+            }
+        }
         // The body's places become places here.
         let (buffers, data) = (self.steps.buffers.len(), self.steps.data.len());
         self.steps.buffers.extend(&body.buffers);
         self.steps.data.extend(body.data);
         let mut moves = Vec::new();
         let mut here = |place: Place, offset: isize, steps: &mut super::plan::Steps| match place {
-            Place::Buffer(buffer) => steps.reference(Place::Buffer(buffers + buffer), offset),
+            Place::Buffer(buffer) => match in_place.get(&buffer) {
+                Some(&state) => {
+                    let (array, _) = &inputs[state];
+                    steps.reference(array.place, array.offset + offset)
+                }
+                None => steps.reference(Place::Buffer(buffers + buffer), offset),
+            },
             Place::Data(number) => steps.reference(Place::Data(data + number), offset),
             Place::Input(input) => {
                 let (array, move_by) = &inputs[input];
@@ -73,8 +98,7 @@ impl Lowering<'_> {
             });
         }
         // What an iteration leaves behind: states for the next, and parts of results.
-        let mut states = inputs.iter().zip(&op.input_mapping);
-        let mut states = states.by_ref().filter(|(_, mapping)| mapping.is_state());
+        let mut states = states.into_iter();
         let mut results = Vec::new();
         for (mapping, source) in op.output_mapping.iter().zip(&body.outputs) {
             let Source::Array(source) = source else { return Ok(false) };
@@ -83,8 +107,13 @@ impl Lowering<'_> {
             }
             let mut targets: Vec<(Array, isize)> = Vec::new();
             if mapping.state {
-                let ((state, _), _) = states.next().context("a state for each")?;
-                targets.push((state.clone(), 0));
+                let number = states.next().context("a state for each")?;
+                let state = &inputs[number].0;
+                if !matches!(source.place, Place::Buffer(buffer)
+                    if in_place.get(&buffer) == Some(&number))
+                {
+                    targets.push((state.clone(), 0));
+                }
                 if let Some(slot) = mapping.last_value_slot {
                     results.push((slot, state.clone()));
                 }
@@ -116,12 +145,14 @@ impl Lowering<'_> {
                 }
                 let mut input = self.steps.view(source, space.strides[1]);
                 let of = self.steps.references[input.address];
-                if let Place::Buffer(buffer) = of.place {
-                    input.address =
-                        self.steps.reference(Place::Buffer(buffers + buffer), of.offset);
-                } else {
-                    return Ok(false);
-                }
+                let Place::Buffer(buffer) = of.place else { return Ok(false) };
+                input.address = match in_place.get(&buffer) {
+                    Some(&state) => {
+                        let array = &inputs[state].0;
+                        self.steps.reference(array.place, array.offset + of.offset)
+                    }
+                    None => self.steps.reference(Place::Buffer(buffers + buffer), of.offset),
+                };
                 calls.push(Call::Map(Map {
                     dims: space.dims,
                     input,
@@ -154,15 +185,21 @@ impl Lowering<'_> {
             shape: vec![rows, count * hidden],
             strides: vec![(width * hidden) as isize, 1],
         };
-        let open = self.fresh(&[rows, 3 * hidden], &[0, 1]);
-        self.line(&part(&gates, 4, 0, 3), &open, &[Apply::Unary(Unary::Sigmoid)])?;
-        let [input, output, forget] = [0, 1, 2].map(|gate| part(&open, 3, gate, 1));
         let added = self.fresh(&[rows, hidden], &[0, 1]);
-        self.line(
-            &part(&gates, 4, 3, 1),
-            &added,
-            &[Apply::Unary(Unary::Tanh), Apply::Array(Binary::Mul, input)],
-        )?;
+        let (open, width) = if self.gates_in_product(node.inputs[0], &gates, hidden, &added)? {
+            (gates, 4)
+        } else {
+            let open = self.fresh(&[rows, 3 * hidden], &[0, 1]);
+            self.line(&part(&gates, 4, 0, 3), &open, &[Apply::Unary(Unary::Sigmoid)])?;
+            let input = part(&open, 3, 0, 1);
+            self.line(
+                &part(&gates, 4, 3, 1),
+                &added,
+                &[Apply::Unary(Unary::Tanh), Apply::Array(Binary::Mul, input)],
+            )?;
+            (open, 3)
+        };
+        let [output, forget] = [1, 2].map(|gate| part(&open, width, gate, 1));
         let (new_cell, new_hidden) =
             (self.fresh(&cell.shape, &axes(&cell)), self.fresh(&cell.shape, &axes(&cell)));
         self.line(
@@ -177,6 +214,56 @@ impl Lowering<'_> {
         )?;
         self.set(OutletId::new(node.id, 0), new_hidden);
         self.set(OutletId::new(node.id, 1), new_cell);
+        Ok(true)
+    }
+
+    /// Lets the product that made the gates' values finish them: one product for the gates that a
+    /// sigmoid opens, another for the cell's, whose result is multiplied by the input gate into `added`.
+    /// Nothing is changed if the product cannot be cut there.
+    fn gates_in_product(
+        &mut self,
+        outlet: OutletId,
+        gates: &Array,
+        hidden: usize,
+        added: &Array,
+    ) -> Result<bool> {
+        let alone = self.model.outlet_successors(outlet).len() == 1;
+        let Some(step) = self.age(outlet).filter(|_| alone) else { return Ok(false) };
+        let Step::Call(Call::Gemm(made)) = &self.steps.steps[step] else { return Ok(false) };
+        let made = *made;
+        let (mut opened, mut cell) = (made, made);
+        let Right::Packed(weights) = made.right else { return Ok(false) };
+        let cuts = (3 * hidden).is_multiple_of(PANEL)
+            && made.n as usize == 4 * hidden
+            && made.batch == [1, 1]
+            && made.c.strides[5] == 1
+            && self.steps.references[made.c.address].place == gates.place
+            && made.program.ops().len() + 2 <= OPS_MAX;
+        if !cuts {
+            return Ok(false);
+        }
+        let first = 3 * hidden;
+        opened.n = u32::try_from(first)?;
+        opened.program.push(Op::Unary(Unary::Sigmoid)).context("room, as checked")?;
+        cell.n = u32::try_from(hidden)?;
+        let mut shifted = |reference: usize, by: usize| {
+            let from = self.steps.references[reference];
+            self.steps.reference(from.place, from.offset + by as isize)
+        };
+        cell.right = Right::Packed(shifted(weights, first * made.k as usize));
+        for op in cell.program.ops_mut() {
+            if let Op::Tensor(_, view) = op {
+                view.address = shifted(view.address, first * view.strides[5] as usize);
+            }
+        }
+        let row = i32::try_from(hidden)?;
+        cell.c = self.steps.view(added, [0, 0, 0, 0, row, 1]);
+        let input = self.steps.view(gates, [0, 0, 0, 0, 4 * row, 1]);
+        for op in [Op::Unary(Unary::Tanh), Op::Tensor(Binary::Mul, input)] {
+            cell.program.push(op).context("room, as checked")?;
+        }
+        self.steps.steps[step] = Step::Call(Call::Gemm(opened));
+        self.part(Call::Gemm(cell));
         Ok(true)
     }
 
@@ -210,6 +297,44 @@ impl Lowering<'_> {
         };
         self.part(Call::Map(call));
         Ok(())
+    }
+}
+
+/// Whether a body's buffer may lie where a state is: it is written by one call, and nothing reads the
+/// old state after that; that call itself may, element by element.
+fn may_replace(calls: &[Call], body: &Steps, buffer: usize, state: usize) -> bool {
+    let writes = |call: &&Call| body.references[call.out().address].place == Place::Buffer(buffer);
+    if calls.iter().filter(writes).count() != 1 {
+        return false;
+    }
+    let Some(writer) = calls.iter().position(|call| writes(&call)) else { return false };
+    let reads = |call: &Call| {
+        let mut found = false;
+        let mut call = *call;
+        call.each_address(&mut |address| {
+            found |= body.references[*address].place == Place::Input(state);
+        });
+        found
+    };
+    if calls[writer + 1..].iter().any(reads) {
+        return false;
+    }
+    let call = &calls[writer];
+    let (out, dims) = (call.out(), call.out_dims());
+    let same = |view: &View| {
+        let at = body.references[view.address];
+        let alike = |dim: usize| dims[dim] <= 1 || view.strides[dim] == out.strides[dim];
+        at.place != Place::Input(state)
+            || at.offset == body.references[out.address].offset && (0..dims.len()).all(alike)
+    };
+    let operands = call.program().ops().iter();
+    let operands_same = operands.filter_map(|op| match op {
+        Op::Tensor(_, view) => Some(view),
+        _ => None,
+    });
+    match call {
+        Call::Map(map) => same(&map.input) && operands_same.into_iter().all(same),
+        _ => !reads(call),
     }
 }
 
