@@ -7,9 +7,6 @@
 
 use crate::{call::PANEL, scratch::ROW_STEP, simd::Simd};
 
-/// How far ahead products of few rows ask for the right-hand side, in rows of a panel.
-const AHEAD: usize = 32;
-
 /// A tile's part of a product: `sums[r][c] (+)= sum over p of left[r][p] * right[p][c]`.
 pub(crate) struct Multiply {
     /// `[row][32]` of one panel; [`Multiply::sums_step`] on to the next panel.
@@ -49,12 +46,6 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const C: usize>(work: &Mu
             let mut columns = [S::splat(0.0); C];
             for c in 0..C {
                 columns[c] = S::load(b.add(place(right_step, c)));
-            }
-            if R <= 2 {
-                // Few rows wait for the right-hand side, which comes from the second-level cache.
-                for c in 0..C {
-                    S::prefetch(b.wrapping_add(place(right_step, c) + AHEAD * PANEL));
-                }
             }
             for r in 0..R {
                 let x = S::splat(*a.add(r * ROW_STEP));

@@ -44,12 +44,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch(from: *const f32) {
-        // SAFETY: a hint, which never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
         let mut numbers = [0.0f32; LANES];
         // SAFETY: as for the `impl`; no more than `LANES` are copied to as many.

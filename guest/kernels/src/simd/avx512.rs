@@ -38,12 +38,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch(from: *const f32) {
-        // SAFETY: a hint, which never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
         // SAFETY: as for the `impl`.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }

@@ -69,9 +69,6 @@ pub(crate) trait Simd: Copy {
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
-    /// Says that what is there will be read soon. Any address will do.
-    #[inline(always)]
-    unsafe fn prefetch(_: *const f32) {}
     /// The first `count` numbers (up to 16), and zeros.
     unsafe fn load_part(from: *const f32, count: usize) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
