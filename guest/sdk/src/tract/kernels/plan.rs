@@ -86,6 +86,7 @@ pub(super) enum IslandInput {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all of them are calls
 pub(super) enum Step {
     /// A kernel; its addresses are numbers of references.
     Call(Call),

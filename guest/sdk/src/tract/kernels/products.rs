@@ -21,6 +21,9 @@ use tract_onnx::tract_core::ops::{
 /// Groups that are done one by one; beyond, tract does it.
 const GROUPS_MAX: usize = 64;
 
+/// An axis: its size, and where it is in the left-hand side, the right-hand side and the result.
+type Axis = (usize, [Option<usize>; 3]);
+
 /// Axes that count as one dimension.
 #[derive(Clone, Debug)]
 struct Group {
@@ -48,7 +51,7 @@ impl Lowering<'_> {
         let whole = shape(self.model.outlet_fact(out)?)?;
         let shapes = [shape(self.model.outlet_fact(a)?)?, shape(self.model.outlet_fact(b)?)?];
         // Each axis: its size, and where it is in a, b and the result.
-        let mut axes: Vec<(usize, [Option<usize>; 3])> = Vec::new();
+        let mut axes: Vec<Axis> = Vec::new();
         for axis in op.axes.iter_all_axes() {
             let lists = [&axis.inputs[0], &axis.inputs[1], &axis.outputs[0]];
             if lists.iter().any(|list| list.len() > 1) {
@@ -88,11 +91,11 @@ impl Lowering<'_> {
         whole: &[usize],
         left: OutletId,
         right: OutletId,
-        axes: &[(usize, [Option<usize>; 3])],
+        axes: &[Axis],
     ) -> Result<bool> {
         let mut left = self.array(left)?;
         let constant = self.constant(right);
-        let mut kinds: [Vec<&(usize, [Option<usize>; 3])>; 4] = Default::default();
+        let mut kinds: [Vec<&Axis>; 4] = Default::default();
         for axis in axes {
             let kind = match axis.1 {
                 [Some(_), Some(_), Some(_)] => 0,
@@ -104,11 +107,9 @@ impl Lowering<'_> {
             kinds[kind].push(axis);
         }
         let [batches, rows, columns, depth] = &mut kinds;
-        let at = |axis: &(usize, [Option<usize>; 3]), side: usize| {
-            axis.1[side].context("an axis of that side")
-        };
+        let at = |axis: &Axis, side: usize| axis.1[side].context("an axis of that side");
         // The left-hand side decides the order of the depth; it is copied where it has none.
-        let stride_of = |array: &Array, axis: &(usize, [Option<usize>; 3]), side| {
+        let stride_of = |array: &Array, axis: &Axis, side| {
             Ok::<_, anyhow::Error>(array.strides[at(axis, side)?])
         };
         depth.sort_by_key(|axis| {
@@ -157,7 +158,7 @@ impl Lowering<'_> {
         let (mut column_step, mut depth_step) = (0, 0);
         if packed.is_none() {
             let array = self.array(right)?;
-            let of = |axes: &[&(usize, [Option<usize>; 3])]| {
+            let of = |axes: &[&Axis]| {
                 let sizes: Vec<usize> = axes.iter().map(|axis| axis.0).collect();
                 let strides = axes.iter().map(|axis| stride_of(&array, axis, 1));
                 Ok::<_, anyhow::Error>(merged(&sizes, &strides.collect::<Result<Vec<_>>>()?))
@@ -221,10 +222,8 @@ impl Lowering<'_> {
         let right = match (&packed, &right_array) {
             (Some(tensor), _) => {
                 let strides = dense(tensor.shape(), &(0..tensor.rank()).collect::<Vec<_>>());
-                let list = |axes: &[&(usize, [Option<usize>; 3])]| {
-                    let of = |axis: &&(usize, [Option<usize>; 3])| {
-                        (axis.0, axis.1[1].map_or(0, |axis| strides[axis]))
-                    };
+                let list = |axes: &[&Axis]| {
+                    let of = |axis: &&Axis| (axis.0, axis.1[1].map_or(0, |axis| strides[axis]));
                     axes.iter().map(of).collect::<Vec<_>>()
                 };
                 let (columns, depth) = (offsets(&list(columns)), offsets(&list(depth)));

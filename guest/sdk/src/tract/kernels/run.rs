@@ -42,6 +42,7 @@ enum Output {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all of them are calls
 enum Ready {
     Call(Prepared),
     Fill { tensor: usize, to: Elements },
@@ -247,7 +248,7 @@ impl Program {
 
 impl Elements {
     /// The elements; an input's address is an offset until now.
-    fn read<'a>(self, place: Place, inputs: &'a [usize]) -> &'a [f32] {
+    fn read(self, place: Place, inputs: &[usize]) -> &[f32] {
         let start = match place {
             Place::Input(input) => inputs[input].wrapping_add(self.address),
             _ => self.address,
