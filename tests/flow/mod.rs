@@ -3,6 +3,7 @@
 pub(crate) mod cli;
 mod determinism;
 mod examples;
+mod images;
 mod layers;
 mod loads;
 mod nnef;

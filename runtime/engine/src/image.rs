@@ -10,11 +10,15 @@ use crate::{
     slot::SlotPool,
     verdict::Usage,
 };
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::{
+    fs::SeekFrom,
+    mm::{MapFlags, ProtFlags},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     sync::Arc,
 };
@@ -25,6 +29,8 @@ pub(crate) struct ImageFile {
     file: File,
     start: *const u8,
     len: usize,
+    /// Where the file has no blocks, and so zeros: in order, whole pages.
+    holes: Vec<Range<usize>>,
 }
 
 // SAFETY: the mapping is read-only and belongs to this value.
@@ -49,7 +55,8 @@ impl ImageFile {
             };
             start.cast_const().cast()
         };
-        Ok(Self { file, start, len })
+        let holes = holes(&file, len)?;
+        Ok(Self { file, start, len, holes })
     }
 
     /// An image without a name, in memory.
@@ -72,6 +79,31 @@ impl ImageFile {
     /// Bytes of the file's blocks, without its holes.
     pub(crate) fn stored_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    /// The parts of a range of bytes, in order, with whether the file has zeros there without saying
+    /// so byte by byte.
+    pub(crate) fn parts(&self, bytes: Range<usize>) -> impl Iterator<Item = (bool, Range<usize>)> {
+        let first = self.holes.partition_point(|hole| hole.end <= bytes.start);
+        let mut holes = self.holes[first..].iter();
+        let mut next = holes.next();
+        let mut at = bytes.start;
+        std::iter::from_fn(move || {
+            if at >= bytes.end {
+                return None;
+            }
+            let (hole, end) = match next {
+                Some(hole) if hole.start <= at => {
+                    next = holes.next();
+                    (true, hole.end)
+                }
+                Some(hole) => (false, hole.start),
+                None => (false, bytes.end),
+            };
+            let part = at..end.min(bytes.end);
+            at = part.end;
+            Some((hole, part))
+        })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -101,6 +133,31 @@ impl Drop for ImageFile {
             let _ = unsafe { rustix::mm::munmap(self.start.cast_mut().cast(), self.len) };
         }
     }
+}
+
+/// Where a file has no blocks. Where the file system does not tell, there are none.
+fn holes(file: &File, len: usize) -> io::Result<Vec<Range<usize>>> {
+    let mut holes = Vec::new();
+    let mut at = 0;
+    while at < len as u64 {
+        let start = match rustix::fs::seek(file, SeekFrom::Hole(at)) {
+            Ok(start) if start < len as u64 => start,
+            _ => break,
+        };
+        let end = match rustix::fs::seek(file, SeekFrom::Data(start)) {
+            Ok(end) => end,
+            // No data behind it.
+            Err(rustix::io::Errno::NXIO) => len as u64,
+            Err(error) => return Err(error.into()),
+        };
+        let page = PAGE_BYTES as u64;
+        let (first, last) = (start.next_multiple_of(page), end / page * page);
+        if first < last {
+            holes.push(first as usize..last as usize);
+        }
+        at = end;
+    }
+    Ok(holes)
 }
 
 /// Writes `bytes` to an empty file, leaving holes where whole pages are zero.
@@ -257,6 +314,34 @@ impl ModelImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_follow_the_holes() {
+        let page = PAGE_BYTES;
+        let mut bytes = vec![1; 6 * page];
+        bytes[page..3 * page].fill(0);
+        bytes[5 * page..].fill(0);
+        let image = ImageFile::anonymous(&bytes).unwrap();
+        let parts = |range| image.parts(range).collect::<Vec<_>>();
+        assert_eq!(
+            parts(0..6 * page),
+            [
+                (false, 0..page),
+                (true, page..3 * page),
+                (false, 3 * page..5 * page),
+                (true, 5 * page..6 * page)
+            ]
+        );
+        assert_eq!(
+            parts(2 * page..4 * page),
+            [(true, 2 * page..3 * page), (false, 3 * page..4 * page)]
+        );
+        assert_eq!(parts(page..2 * page), [(true, page..2 * page)]);
+        assert_eq!(parts(3 * page..5 * page), [(false, 3 * page..5 * page)]);
+        for (hole, part) in image.parts(0..6 * page) {
+            assert_eq!(hole, bytes[part].iter().all(|&byte| byte == 0));
+        }
+    }
 
     #[test]
     fn sparse_files_hold_what_was_written() {

@@ -24,6 +24,7 @@ mod validate;
 mod split;
 mod compile;
 mod pagemap;
+mod faults;
 mod shelf;
 mod slot;
 mod image;

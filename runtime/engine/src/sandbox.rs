@@ -9,6 +9,7 @@ use crate::{
     limits::{JobLimits, constants::CANCEL_INTERVAL_FUEL},
     log::excerpt,
     meter::{Meter, Stopped, is_metered},
+    shelf::thread_number,
     signature::Signature,
     slot::{self, SlotPool},
     tensor::{OwnedParameter, Tensor},
@@ -132,7 +133,9 @@ pub struct Sandbox {
     pub(crate) store: Store<State>,
     instance: Instance,
     code: Arc<Code>,
-    fault: Arc<AtomicBool>,
+    flags: Arc<slot::Flags>,
+    /// The thread that opened it.
+    thread: Option<usize>,
     limits: JobLimits,
 }
 
@@ -172,7 +175,7 @@ impl Sandbox {
         limits: &JobLimits,
         seed: u64,
     ) -> Result<Self, HostFault> {
-        let fault = Arc::new(AtomicBool::new(false));
+        let flags = Arc::<slot::Flags>::default();
         let wasi = WasiState::new(seed, limits.log_bytes);
         // The image is there whatever the limit; a limit below it only stops growth. Callers refuse
         // such limits with a better word (`ModelError::MemoryLimit`).
@@ -181,7 +184,7 @@ impl Sandbox {
         let state = State { wasi, meter, memory: None, memory_bytes_max };
         let mut store = Store::new(code.engine(), state);
         store.limiter(|state| state);
-        let instance = slot::with_slot(pool, &fault, || code.pre().instantiate(&mut store))
+        let instance = slot::with_slot(pool, &flags, || code.pre().instantiate(&mut store))
             .map_err(|error| HostFault::Memory(error.into()))?
             .map_err(HostFault::Engine)?;
         let memory = instance.get_module_export(&mut store, &code.exports().memory);
@@ -199,7 +202,8 @@ impl Sandbox {
             let interval = Some(CANCEL_INTERVAL_FUEL);
             store.fuel_async_yield_interval(interval).map_err(HostFault::Engine)?;
         }
-        Ok(Self { store, instance, code: code.clone(), fault, limits: *limits })
+        let thread = thread_number();
+        Ok(Self { store, instance, code: code.clone(), flags, thread, limits: *limits })
     }
 
     /// Runs the job. Whatever the guest does is in the outcome.
@@ -257,7 +261,7 @@ impl Sandbox {
 
     /// What a job that ends so has used, and what it printed.
     pub(crate) fn books(&mut self, verdict: &Verdict) -> Result<(Usage, String), HostFault> {
-        if self.fault.load(Ordering::Relaxed) {
+        if self.flags.fault.load(Ordering::Relaxed) {
             return Err(HostFault::Growth);
         }
         let counted = if is_metered(&self.store) {
@@ -286,6 +290,13 @@ impl Sandbox {
         exports.exports().globals.iter().map(read).collect()
     }
 
+    /// Tells the memory when the job goes on on another thread.
+    fn note_thread(&self) {
+        if thread_number() != self.thread {
+            self.flags.moved.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Calls a function without arguments, if the guest has it.
     pub(crate) fn call_plain<R: wasmtime::WasmResults + Sync>(
         &mut self,
@@ -306,6 +317,7 @@ impl Sandbox {
         message: &Encoded<'_>,
         cancel: &Cancel,
     ) -> Result<Reply, Stop> {
+        self.note_thread();
         let code = self.code.clone();
         let exports = code.exports();
         let len = u32::try_from(message.len())
@@ -407,7 +419,7 @@ impl Sandbox {
 
     /// Sorts what a call ended with: the guest's value, the guest's failure, or the host's.
     fn sort<T>(&mut self, result: Option<wasmtime::Result<T>>) -> Result<T, Stop> {
-        if self.fault.load(Ordering::Relaxed) {
+        if self.flags.fault.load(Ordering::Relaxed) {
             return Err(HostFault::Growth.into());
         }
         let error = match result {

@@ -23,14 +23,13 @@ unsafe impl<T: Send> Send for Shelf<T> {}
 // SAFETY: as above; nothing is read through a shared reference.
 unsafe impl<T: Send> Sync for Shelf<T> {}
 
-/// The number of this thread, for its first look.
-fn thread_number() -> usize {
+/// The number of this thread, which no other thread of the process has or had. None while it ends.
+pub(crate) fn thread_number() -> Option<usize> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
-    // Where a thread is ending, any number will do.
-    NUMBER.try_with(|number| *number).unwrap_or(0)
+    NUMBER.try_with(|number| *number).ok()
 }
 
 impl<T> Shelf<T> {
@@ -40,7 +39,7 @@ impl<T> Shelf<T> {
     }
 
     fn order(&self) -> impl Iterator<Item = &AtomicPtr<T>> {
-        let first = thread_number() % self.places.len().max(1);
+        let first = thread_number().unwrap_or_default() % self.places.len().max(1);
         let (front, back) = self.places.split_at(first);
         back.iter().chain(front)
     }

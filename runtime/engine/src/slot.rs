@@ -7,15 +7,20 @@
 //! Invariant: a slot in a pool holds the image's bytes in `0..image` and nothing accessible behind
 //! them. A slot whose reset failed at any step is unmapped, never pooled.
 //!
+//! The pages that a reset copied back stay the slot's own. As long as no page fault adds to them, the
+//! next reset copies the same ones and asks nobody: a job that touches what the one before touched,
+//! as jobs of one model do, costs no scan.
+//!
 //! How one reaches wasmtime: it asks a [`MemoryCreator`] for a memory in the middle of an
 //! instantiation, without saying which job it is for. So the slot is handed over through a
 //! thread-local, by [`with_slot`], around the instantiation that takes it.
 
 use crate::{
+    faults,
     image::ImageFile,
     limits::constants::{MEMORY_PAGES_MAX, WASM_PAGE_BYTES},
     pagemap::{self, PAGE_BYTES},
-    shelf::Shelf,
+    shelf::{Shelf, thread_number},
 };
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use std::{
@@ -66,6 +71,9 @@ pub(crate) struct Slot {
     /// Accessible bytes: the image's, more while a job has grown its memory.
     size_bytes: usize,
     image: Arc<ImageFile>,
+    /// All pages that are the slot's own, and no others: what the last scan found and kept. None when
+    /// that is not known.
+    own: Option<Vec<Range<usize>>>,
 }
 
 // SAFETY: the mapping belongs to this value alone; it is memory like a `Vec`'s.
@@ -87,7 +95,7 @@ impl Slot {
             )?
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        let slot = Self { base, size_bytes, image };
+        let slot = Self { base, size_bytes, image, own: None };
         if size_bytes > 0 {
             // SAFETY: `0..size_bytes` lies in the reservation just made (an image has at most 4 GiB),
             // which nothing else uses. The file is the image's own and never written again.
@@ -130,9 +138,17 @@ impl Slot {
         Ok(())
     }
 
-    /// Makes the slot pristine: the image's bytes, and nothing behind them.
-    fn reset(&mut self, policy: ResetPolicy) -> rustix::io::Result<()> {
+    /// Makes the slot pristine: the image's bytes, and nothing behind them. `quiet`: since the slot was
+    /// pristine, no page became its own.
+    fn reset(&mut self, policy: ResetPolicy, quiet: bool) -> rustix::io::Result<()> {
         let image_bytes = self.image.len();
+        if self.size_bytes == image_bytes
+            && quiet
+            && let Some(own) = &self.own
+        {
+            own.iter().for_each(|pages| self.copy_pages(pages.clone()));
+            return Ok(());
+        }
         if self.size_bytes > image_bytes {
             // SAFETY: replaces grown pages, which lie in this slot's reservation, by fresh
             // inaccessible ones. Nothing refers to them: the instance is gone.
@@ -148,31 +164,51 @@ impl Slot {
         }
         match policy {
             ResetPolicy::Scan if pagemap::available() => self.copy_back(),
-            ResetPolicy::Scan | ResetPolicy::Discard => self.discard(0..image_bytes),
+            ResetPolicy::Scan | ResetPolicy::Discard => {
+                self.own = None;
+                self.discard(0..image_bytes)
+            }
         }
     }
 
-    fn copy_back(&self) -> rustix::io::Result<()> {
+    fn copy_back(&mut self) -> rustix::io::Result<()> {
         let base = self.base.as_ptr() as usize;
-        let image = self.image.bytes();
+        let mut own = self.own.take().unwrap_or_default();
+        own.clear();
         let mut keep_bytes = KEEP_BYTES_MAX;
         let mut discarded = Ok(());
-        pagemap::dirty_pages(self.addresses(0..image.len()), |dirty| {
+        pagemap::dirty_pages(self.addresses(0..self.image.len()), |dirty| {
             let pages = dirty.start - base..dirty.end - base;
             if pages.len() > keep_bytes {
                 discarded = discarded.and_then(|()| self.discard(pages));
                 return;
             }
             keep_bytes -= pages.len();
-            let pristine = &image[pages.clone()];
-            // SAFETY: `pages` lies in the accessible part of this slot (the kernel found it in the
-            // range asked for), which only this value uses, and apart from the image's own mapping.
-            unsafe {
-                let dirty = self.base.as_ptr().add(pages.start);
-                std::ptr::copy_nonoverlapping(pristine.as_ptr(), dirty, pristine.len());
-            }
+            self.copy_pages(pages.clone());
+            own.push(pages);
         })?;
-        discarded
+        discarded?;
+        self.own = Some(own);
+        Ok(())
+    }
+
+    /// Copies pages from the image.
+    fn copy_pages(&self, pages: Range<usize>) {
+        let image = self.image.bytes();
+        for (hole, part) in self.image.parts(pages) {
+            let pristine = &image[part.clone()];
+            // SAFETY: `part` lies in the accessible part of this slot, as it lies in the image, which
+            // only this value uses, and apart from the image's own mapping.
+            unsafe {
+                let dirty = self.base.as_ptr().add(part.start);
+                if hole {
+                    // Reading a hole would make the kernel find a page of zeros for it.
+                    std::ptr::write_bytes(dirty, 0, part.len());
+                } else {
+                    std::ptr::copy_nonoverlapping(pristine.as_ptr(), dirty, pristine.len());
+                }
+            }
+        }
     }
 
     /// Drops private copies of pages: the next access reads the image again.
@@ -232,8 +268,8 @@ impl SlotPool {
         }
     }
 
-    fn give_back(&self, mut slot: Box<Slot>) {
-        if slot.reset(self.policy).is_ok() {
+    fn give_back(&self, mut slot: Box<Slot>, quiet: bool) {
+        if slot.reset(self.policy, quiet).is_ok() {
             // Without room for it, it is unmapped.
             let _ = self.free.put(slot);
         }
@@ -257,7 +293,24 @@ struct JobMemory {
     /// There until dropped.
     slot: Option<Box<Slot>>,
     pool: Arc<SlotPool>,
-    fault: Arc<AtomicBool>,
+    flags: Arc<Flags>,
+    /// When the slot was pristine: the thread, and its page faults so far.
+    start: Option<(usize, u64)>,
+}
+
+/// What a job and its memory tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    /// The host failed the memory.
+    pub(crate) fault: AtomicBool,
+    /// The job was on another thread than the one that opened it: that thread's page faults do not
+    /// tell what it did.
+    pub(crate) moved: AtomicBool,
+}
+
+/// This thread, and its page faults so far.
+fn look() -> Option<(usize, u64)> {
+    Some((thread_number()?, faults::count()?))
 }
 
 // SAFETY: `as_ptr` stays the same for the value's life, `0..byte_size` is accessible, all up to
@@ -278,7 +331,7 @@ unsafe impl LinearMemory for JobMemory {
         }
         // The job's own limit was asked before. So this is the host's failure, which the guest must
         // not be able to tell apart from any other run: the job ends as a fault.
-        self.fault.store(true, Ordering::Relaxed);
+        self.flags.fault.store(true, Ordering::Relaxed);
         Err(wasmtime::format_err!("the host could not grow a memory to {new_bytes} bytes"))
     }
 
@@ -290,7 +343,9 @@ unsafe impl LinearMemory for JobMemory {
 impl Drop for JobMemory {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.pool.give_back(slot);
+            let stayed = !self.flags.moved.load(Ordering::Relaxed);
+            let quiet = stayed && self.start.is_some() && self.start == look();
+            self.pool.give_back(slot, quiet);
         }
     }
 }
@@ -300,15 +355,14 @@ thread_local! {
     static NEXT: RefCell<Option<JobMemory>> = const { RefCell::new(None) };
 }
 
-/// Runs an instantiation whose memory is a pristine slot of this pool. `fault` is set when the host
-/// fails the memory later on.
+/// Runs an instantiation whose memory is a pristine slot of this pool.
 pub(crate) fn with_slot<T>(
     pool: &Arc<SlotPool>,
-    fault: &Arc<AtomicBool>,
+    flags: &Arc<Flags>,
     instantiate: impl FnOnce() -> T,
 ) -> rustix::io::Result<T> {
     let slot = Some(pool.take()?);
-    let memory = JobMemory { slot, pool: pool.clone(), fault: fault.clone() };
+    let memory = JobMemory { slot, pool: pool.clone(), flags: flags.clone(), start: look() };
     NEXT.set(Some(memory));
     let result = instantiate();
     // What the instantiation did not take, because it failed before, goes back.
@@ -348,11 +402,13 @@ mod tests {
 
     const IMAGE_PAGES: usize = 3000;
 
-    /// A pool over an image in which every page differs.
+    /// A pool over an image in which every page differs, but for holes.
     fn pool(policy: ResetPolicy) -> Arc<SlotPool> {
         let mut bytes = vec![0u8; IMAGE_PAGES * PAGE_BYTES];
         for (index, page) in bytes.chunks_mut(PAGE_BYTES).enumerate() {
-            page.fill((index % 251) as u8);
+            // Every seventh run of seven pages is a hole.
+            let hole = index / 7 % 7 == 3;
+            page.fill(if hole { 0 } else { (index % 251) as u8 });
         }
         let image = ImageFile::anonymous(&bytes).expect("image");
         SlotPool::new(Arc::new(image), policy, 4)
@@ -379,7 +435,7 @@ mod tests {
             assert!(!slot.is_pristine());
             slot.grow((IMAGE_PAGES + 64) * PAGE_BYTES).expect("grow");
             dirty(&mut slot, IMAGE_PAGES..IMAGE_PAGES + 64);
-            pool.give_back(slot);
+            pool.give_back(slot, false);
             assert_eq!(pool.audit(), (1, true), "{policy:?}");
             // Grown pages are zero again, too.
             let mut slot = pool.take().expect("slot");
@@ -410,9 +466,47 @@ mod tests {
                     rustix::mm::madvise(start, slot.size_bytes, Advice::LinuxPageOut)
                         .expect("page out");
                 }
-                pool.give_back(slot);
+                pool.give_back(slot, false);
                 assert_eq!(pool.audit(), (1, true), "{policy:?}");
             }
+        }
+    }
+
+    /// Jobs that make no page their own are reset without a scan; the first that does is scanned.
+    #[test]
+    fn quiet_resets_restore_every_page() {
+        let pool = pool(ResetPolicy::Scan);
+        let job = |pages: &[usize]| {
+            let mut slot = pool.take().expect("slot");
+            let start = look().expect("this kernel counts");
+            dirty(&mut slot, pages.iter().copied());
+            let quiet = look() == Some(start);
+            let known = slot.own.is_some();
+            pool.give_back(slot, quiet);
+            assert_eq!(pool.audit(), (1, true), "{pages:?}");
+            quiet && known
+        };
+        assert!(!job(&[5, 6, 30, 2000]), "the first job has faults");
+        assert!(job(&[5, 6, 30, 2000]), "the second has none");
+        assert!(job(&[6]));
+        assert!(!job(&[6, 7]), "a new page is a fault");
+        assert!(job(&[7, 2000]));
+        assert!(job(&[]));
+    }
+
+    #[test]
+    fn grown_slots_are_never_quiet() {
+        let pool = pool(ResetPolicy::Scan);
+        for _ in 0..3 {
+            let mut slot = pool.take().expect("slot");
+            dirty(&mut slot, [0].into_iter());
+            slot.grow((IMAGE_PAGES + 1) * PAGE_BYTES).expect("grow");
+            dirty(&mut slot, [IMAGE_PAGES].into_iter());
+            pool.give_back(slot, true);
+            let slot = pool.take().expect("slot");
+            assert_eq!(slot.size_bytes, IMAGE_PAGES * PAGE_BYTES);
+            assert!(slot.is_pristine());
+            pool.give_back(slot, true);
         }
     }
 
@@ -422,7 +516,7 @@ mod tests {
         let mut slot = pool.take().expect("slot");
         assert!(slot.grow(RESERVED_BYTES + PAGE_BYTES).is_err());
         slot.grow(RESERVED_BYTES).expect("all of it");
-        pool.give_back(slot);
+        pool.give_back(slot, false);
         assert_eq!(pool.audit(), (1, true));
     }
 
@@ -430,7 +524,7 @@ mod tests {
     fn pool_is_bounded() {
         let pool = pool(ResetPolicy::Scan);
         let slots: Vec<_> = (0..6).map(|_| pool.take().expect("slot")).collect();
-        slots.into_iter().for_each(|slot| pool.give_back(slot));
+        slots.into_iter().for_each(|slot| pool.give_back(slot, false));
         assert_eq!(pool.audit(), (4, true));
     }
 }
