@@ -267,6 +267,14 @@ impl Product<'_> {
         depth0: usize,
         depth: usize,
     ) {
+        // Where the chunk starts in a window: the line, and the place in the line.
+        let first = match &self.left {
+            Left::Matrix { .. } => (0, 0),
+            Left::Windows { window, channels, .. } => {
+                let line = (window.kernel[1] as usize * channels).max(1);
+                (depth0 / line, depth0 % line)
+            }
+        };
         for row in 0..rows {
             let to = scratch.left[row * ROW_STEP..].as_mut_ptr();
             // SAFETY: as the caller promised; a chunk fits a packed row.
@@ -279,7 +287,7 @@ impl Product<'_> {
                     Left::Windows { window, image, view, channels } => {
                         let [y, x] = scratch.places[row];
                         let windows = Windows { window, image: *image, view, channels: *channels };
-                        windows.pack::<S>(to, y, x, depth0, depth);
+                        windows.pack::<S>(to, [y, x], first, depth);
                     }
                 }
             }
@@ -295,9 +303,15 @@ struct Windows<'a> {
 }
 
 impl Windows<'_> {
-    /// Packs a part of the window at (y, x).
+    /// Packs a part of the window at (y, x), from a line and a place in it on.
     #[inline(always)]
-    unsafe fn pack<S: Simd>(&self, to: *mut f32, y: u32, x: u32, depth0: usize, depth: usize) {
+    unsafe fn pack<S: Simd>(
+        &self,
+        to: *mut f32,
+        [y, x]: [u32; 2],
+        (mut ky, mut within): (usize, usize),
+        depth: usize,
+    ) {
         let Window { input, kernel, stride, dilation, pad, .. } = self.window;
         let [_, _, _, down, right, step] = self.view.strides.map(|stride| stride as isize);
         let (channels, width) = (self.channels, kernel[1] as usize);
@@ -313,8 +327,6 @@ impl Windows<'_> {
             && left + i64::from(kernel[1]) <= i64::from(input[1]);
         let mut done = 0;
         while done < depth {
-            let at = depth0 + done;
-            let (ky, within) = (at / line, at % line);
             let row = top + ky as i64 * i64::from(dilation[0]);
             let inside = (0..i64::from(input[0])).contains(&row);
             // SAFETY: the rows and columns that are read are inside of the image.
@@ -328,6 +340,7 @@ impl Windows<'_> {
                         zero::<S>(to.add(done), count);
                     }
                     done += count;
+                    within += count;
                 } else {
                     let (kx, channel) = (within / channels, within % channels);
                     let count = (channels - channel).min(depth - done);
@@ -339,7 +352,11 @@ impl Windows<'_> {
                         zero::<S>(to.add(done), count);
                     }
                     done += count;
+                    within += count;
                 }
+            }
+            if within == line {
+                (ky, within) = (ky + 1, 0);
             }
         }
     }

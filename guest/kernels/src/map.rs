@@ -5,6 +5,7 @@ use crate::{
     program::{Finish, TILE_ROWS},
     simd::{LANES, Simd},
 };
+use std::mem::MaybeUninit;
 
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
@@ -61,8 +62,9 @@ pub(crate) struct Tile(pub(crate) [f32; TILE_ROWS * PANEL]);
 unsafe fn tiles<S: Simd>(call: &Map, base: *mut u8) {
     let [n0, n1, n2, n3, n4, n5] = call.dims;
     let stride = call.input.strides[5] as isize;
-    let mut tile = Tile([0.0; TILE_ROWS * PANEL]);
-    let tile = tile.0.as_mut_ptr();
+    // Written before it is read, vector by vector.
+    let mut tile = MaybeUninit::<Tile>::uninit();
+    let tile = tile.as_mut_ptr().cast::<f32>();
     let outer =
         (0..n0).flat_map(|d0| (0..n1).flat_map(move |d1| (0..n2).map(move |d2| [d0, d1, d2])));
     for outer in outer {

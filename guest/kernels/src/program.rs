@@ -10,6 +10,7 @@ use crate::{
     math,
     simd::{LANES, Simd},
 };
+use std::mem::MaybeUninit;
 
 /// Most rows of a tile.
 pub(crate) const TILE_ROWS: usize = 14;
@@ -69,8 +70,9 @@ pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
     let rows = work.places.len();
     let vectors = work.columns.div_ceil(LANES);
     let part = |vector: usize| LANES.min(work.columns - vector * LANES);
-    let mut operand = Operand([0.0; TILE_ROWS * PANEL]);
-    let operand = operand.0.as_mut_ptr();
+    // Written before it is read, vector by vector.
+    let mut operand = MaybeUninit::<Operand>::uninit();
+    let operand = operand.as_mut_ptr().cast::<f32>();
     // SAFETY: as the caller promised; the operand has the size of the largest tile.
     unsafe {
         for op in work.program.ops() {

@@ -10,6 +10,7 @@ use crate::{
     program::{Finish, TILE_ROWS},
     simd::{LANES, Simd},
 };
+use std::mem::MaybeUninit;
 
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
@@ -17,8 +18,9 @@ use crate::{
 pub(crate) unsafe fn rows<S: Simd>(call: &Rows, base: *mut u8) {
     let [n0, n1, n2, n3, n4, n5] = call.dims;
     let length = n5 as usize;
-    let mut tile = Tile([0.0; TILE_ROWS * PANEL]);
-    let tile = tile.0.as_mut_ptr();
+    // Written before it is read, vector by vector.
+    let mut tile = MaybeUninit::<Tile>::uninit();
+    let tile = tile.as_mut_ptr().cast::<f32>();
     let outer =
         (0..n0).flat_map(|d0| (0..n1).flat_map(move |d1| (0..n2).map(move |d2| [d0, d1, d2])));
     for outer in outer {
@@ -51,7 +53,7 @@ pub(crate) unsafe fn rows<S: Simd>(call: &Rows, base: *mut u8) {
                         // SAFETY: the tile has room; the elements are inside of memory.
                         unsafe {
                             for (row, found) in found.iter().enumerate().take(count) {
-                                *tile.add(row * PANEL) = found.value;
+                                S::store(tile.add(row * PANEL), S::splat(found.value));
                             }
                             S::finish(&at(0, 1), tile);
                         }
