@@ -7,6 +7,7 @@
 
 use crate::{
     call::{Binary, Op, PANEL, Program, Unary, View},
+    map::Tile,
     math,
     simd::{LANES, Simd},
 };
@@ -71,7 +72,7 @@ pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
     let vectors = work.columns.div_ceil(LANES);
     let part = |vector: usize| LANES.min(work.columns - vector * LANES);
     // Written before it is read, vector by vector.
-    let mut operand = MaybeUninit::<Operand>::uninit();
+    let mut operand = MaybeUninit::<Tile>::uninit();
     let operand = operand.as_mut_ptr().cast::<f32>();
     // SAFETY: as the caller promised; the operand has the size of the largest tile.
     unsafe {
@@ -206,9 +207,6 @@ impl Start {
         self.first.wrapping_offset(d3 as isize * s3 + d4 as isize * s4)
     }
 }
-
-#[repr(align(64))]
-struct Operand([f32; TILE_ROWS * PANEL]);
 
 /// One loop over the tile for each function.
 macro_rules! each {
