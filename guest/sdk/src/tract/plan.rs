@@ -32,10 +32,10 @@ impl Plan {
         let model = model
             .into_decluttered()
             .context(Error::invalid_model("the model cannot be optimised"))?;
-        let program = kernels::program(&model)
-            .context(Error::invalid_model("the model cannot be planned"))?;
-        if let Some(program) = program {
+        if kernels::is_known(&model) {
             let signature = planned(&model, declared)?;
+            let program = kernels::program(model)
+                .context(Error::invalid_model("the model cannot be planned"))?;
             return Ok(Self { made: Made::Kernels(program), signature });
         }
         let optimized = model

@@ -54,16 +54,20 @@ pub(super) struct Lowering<'m> {
     pending: Vec<usize>,
 }
 
-/// Lowers a decluttered model; none where a size is not known.
-pub(super) fn lower(model: &TypedModel) -> Result<Option<Steps>> {
+/// Whether all sizes of a model are known.
+pub(super) fn is_known(model: &TypedModel) -> bool {
     let known = |fact: &TypedFact| fact.shape.as_concrete().is_some();
-    if !model.nodes.iter().all(|node| node.outputs.iter().all(|output| known(&output.fact))) {
-        return Ok(None);
-    }
+    model.nodes.iter().all(|node| node.outputs.iter().all(|output| known(&output.fact)))
+}
+
+/// Lowers a decluttered model of which all sizes are known. Its constants are dropped one by one, as
+/// they become data in the order of the kernels, so that they are not in memory twice.
+pub(super) fn lower(mut model: TypedModel) -> Result<Steps> {
+    let values = take_constants(&mut model)?;
     let mut lowering = Lowering {
-        model,
+        model: &model,
         steps: Steps::default(),
-        values: HashMap::new(),
+        values,
         made_by: HashMap::new(),
         constants: HashMap::new(),
         pending: Vec::new(),
@@ -76,7 +80,23 @@ pub(super) fn lower(model: &TypedModel) -> Result<Option<Steps>> {
     lowering.outputs()?;
     lowering.steps.prune();
     super::split::split(&mut lowering.steps)?;
-    Ok(Some(lowering.steps))
+    Ok(lowering.steps)
+}
+
+/// Takes the constants out of a model, which keeps their sizes.
+fn take_constants(model: &mut TypedModel) -> Result<HashMap<OutletId, Value>> {
+    let mut values = HashMap::new();
+    let nothing = Const::new(Arc::new(Tensor::from(0f32)))?;
+    for node in &mut model.nodes {
+        if let Some(constant) = node.op_as::<Const>() {
+            values.insert(node.id.into(), Value::Constant(constant.val().clone()));
+            node.op = Box::new(nothing.clone());
+        }
+        for output in &mut node.outputs {
+            output.fact.konst = None;
+        }
+    }
+    Ok(values)
 }
 
 /// The sizes of a fact of which all are known.
@@ -103,11 +123,7 @@ impl<'m> Lowering<'m> {
 
     fn node(&mut self, id: usize) -> Result<()> {
         let node = self.model.node(id);
-        if let Some(constant) = node.op_as::<Const>() {
-            self.values.insert(id.into(), Value::Constant(constant.val().clone()));
-            return Ok(());
-        }
-        if node.op_is::<TypedSource>() {
+        if node.op_is::<TypedSource>() || node.op_is::<Const>() {
             return Ok(());
         }
         if self.is_candidate(node)? {
@@ -140,6 +156,14 @@ impl<'m> Lowering<'m> {
         match self.values.get(&outlet) {
             Some(Value::Constant(tensor)) => Some(tensor.clone()),
             _ => None,
+        }
+    }
+
+    /// Forgets a constant that was laid out anew for the only node that needs it.
+    pub(super) fn release(&mut self, outlet: OutletId) {
+        let alone = self.model.outlet_successors(outlet).len() == 1;
+        if alone && !self.model.outputs.contains(&outlet) {
+            self.values.remove(&outlet);
         }
     }
 

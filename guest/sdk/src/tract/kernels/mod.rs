@@ -22,7 +22,12 @@ pub(super) use run::Program;
 use anyhow::Result;
 use tract_onnx::prelude::TypedModel;
 
-/// Makes a program of a decluttered model; none where a size is not known.
-pub(super) fn program(model: &TypedModel) -> Result<Option<Program>> {
-    lower::lower(model)?.map(Program::new).transpose()
+/// Whether a program can be made of a model: all its sizes are known.
+pub(super) fn is_known(model: &TypedModel) -> bool {
+    lower::is_known(model)
+}
+
+/// Makes a program of a decluttered model.
+pub(super) fn program(model: TypedModel) -> Result<Program> {
+    Program::new(lower::lower(model)?)
 }

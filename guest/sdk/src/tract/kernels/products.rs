@@ -227,7 +227,9 @@ impl Lowering<'_> {
                     axes.iter().map(of).collect::<Vec<_>>()
                 };
                 let (columns, depth) = (offsets(&list(columns)), offsets(&list(depth)));
-                Right::Packed(self.pack(tensor, &columns, &depth)?)
+                let packed = self.pack(tensor, &columns, &depth)?;
+                self.release(right);
+                Right::Packed(packed)
             }
             (None, Some(array)) => Right::Strided(self.steps.view(array, r)),
             (None, None) => return Ok(false),
@@ -304,6 +306,7 @@ impl Lowering<'_> {
             for (at, weight) in weights.as_mut_slice()[..taps * channels].iter_mut().enumerate() {
                 *weight = from[at / channels * tap + at % channels * channel];
             }
+            self.release(node.inputs[1]);
             let place = self.steps.constant(Data::Packed(weights));
             let across = i32::try_from(window.kernel[1] as usize * channels)?;
             let strides = [0, 0, 0, across, i32::try_from(channels)?, 1];
@@ -323,6 +326,7 @@ impl Lowering<'_> {
             return Ok(false);
         }
         let (per_in, per_out) = (channels / op.group, outputs / op.group);
+        self.release(node.inputs[1]);
         for group in 0..op.group {
             // HWIO keeps the groups side by side.
             let start = match op.kernel_fmt {
@@ -502,6 +506,7 @@ impl Lowering<'_> {
         let h = in_shape.h_axis();
         let [height, width] = [in_shape.hw_dims()[0], in_shape.hw_dims()[1]];
         let columns: Vec<usize> = (0..outputs).map(|column| column * o).collect();
+        self.release(node.inputs[1]);
         for tap in 0..kh * kw {
             let (ky, kx) = ((tap / kw) as isize, (tap % kw) as isize);
             let depth: Vec<usize> = (0..channels).map(|c| tap * t + c * i).collect();

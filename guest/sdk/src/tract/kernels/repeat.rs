@@ -2,7 +2,7 @@
 
 use super::{
     array::{Array, Place, space},
-    lower::{Apply, Lowering, lower, shape},
+    lower::{Apply, Lowering, is_known, lower, shape},
     plan::{Repeat, Source, Step, Steps},
 };
 use anyhow::{Context, Result};
@@ -20,7 +20,10 @@ impl Lowering<'_> {
             return Ok(false);
         }
         let body = op.body.clone().into_decluttered()?;
-        let Some(body) = lower(&body)? else { return Ok(false) };
+        if !is_known(&body) {
+            return Ok(false);
+        }
+        let body = lower(body)?;
         let calls = body.steps.iter().map(|step| match step {
             Step::Call(call) => Some(*call),
             _ => None,
