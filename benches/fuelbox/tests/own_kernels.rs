@@ -25,9 +25,9 @@ fn in_the_box(host: &Host, sample: &Sample) -> Vec<Tensor> {
 
 fn in_this_process(sample: &Sample) -> Vec<Tensor> {
     let inputs = inputs(sample);
-    let shapes = inputs.iter().fold(Shapes::new(), |shapes, input| {
-        shapes.with(&*input.name, &input.shape).unwrap()
-    });
+    let shapes = inputs
+        .iter()
+        .fold(Shapes::new(), |shapes, input| shapes.with(&*input.name, &input.shape).unwrap());
     let model = TractModel::from_onnx(sample.onnx.clone(), &shapes).unwrap();
     let views: Vec<_> = inputs.iter().map(Tensor::view).collect();
     let outputs = model.run(&views).unwrap();
