@@ -82,6 +82,8 @@ pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
                 places: &[],
                 column: 0,
                 columns: 0,
+                panels: 1,
+                panel_step: 0,
             };
             // SAFETY: as the caller promised.
             unsafe { product.run::<S>(scratch, &finish) };
@@ -126,6 +128,8 @@ pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8) {
             places: &[],
             column: 0,
             columns: 0,
+            panels: 1,
+            panel_step: 0,
         };
         // SAFETY: as the caller promised.
         unsafe { product.run::<S>(scratch, &finish) };
@@ -191,17 +195,16 @@ impl Product<'_> {
                             // SAFETY: the scratch arrays hold blocks of these sizes.
                             unsafe { multiply_any::<S>(&work, tile, count, self.columns - column) };
                             if last {
-                                for part in 0..count {
-                                    let column = column + part * PANEL;
-                                    let finish = Finish {
-                                        places: &scratch.places[row..row + tile],
-                                        column: column as u32,
-                                        columns: PANEL.min(self.columns - column),
-                                        ..*finish
-                                    };
-                                    // SAFETY: as the caller promised.
-                                    unsafe { S::finish(&finish, sums.add(part * sums_step)) };
-                                }
+                                let finish = Finish {
+                                    places: &scratch.places[row..row + tile],
+                                    column: column as u32,
+                                    columns: (count * PANEL).min(self.columns - column),
+                                    panels: count,
+                                    panel_step: sums_step,
+                                    ..*finish
+                                };
+                                // SAFETY: as the caller promised; few rows go with many panels.
+                                unsafe { S::finish(&finish, sums) };
                             }
                             row += tile;
                         }

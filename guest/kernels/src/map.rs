@@ -83,6 +83,8 @@ unsafe fn tiles<S: Simd>(call: &Map, base: *mut u8) {
                         places: &places[..rows as usize],
                         column,
                         columns,
+                        panels: 1,
+                        panel_step: 0,
                     };
                     // SAFETY: these elements are inside of memory, and the tile has room.
                     unsafe {

@@ -25,9 +25,14 @@ pub(crate) struct Finish<'a> {
     pub(crate) outer: [u32; 3],
     /// The next two, for each row; up to [`TILE_ROWS`].
     pub(crate) places: &'a [[u32; 2]],
-    /// The last index of the first column, and how many columns there are (up to [`PANEL`]).
+    /// The last index of the first column, and how many columns there are (up to [`PANEL`] for each
+    /// panel).
     pub(crate) column: u32,
     pub(crate) columns: usize,
+    /// Panels side by side, and the step from one to the next; rows by panels are up to
+    /// [`TILE_ROWS`].
+    pub(crate) panels: usize,
+    pub(crate) panel_step: usize,
 }
 
 impl Finish<'_> {
@@ -57,7 +62,7 @@ pub(crate) fn element(base: *mut u8, view: &View, index: [u32; 6]) -> *mut f32 {
     base.wrapping_offset(offset as isize).cast()
 }
 
-/// Runs the program on a tile (`[row][32]`) and stores it.
+/// Runs the program on a tile (`[panel][row][32]`) and stores it.
 ///
 /// # Safety
 /// All elements of the tile's rows and columns are inside of memory, for the output and for every
@@ -68,9 +73,18 @@ pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
         // SAFETY: as the caller promised.
         return unsafe { usual.finish::<S>(work, tile) };
     }
+    // Lines of up to 32 columns: one for each row of each panel. Each operation goes over all of them
+    // before the next one, so that the processor has several to work on at once.
     let rows = work.places.len();
-    let vectors = work.columns.div_ceil(LANES);
-    let part = |vector: usize| LANES.min(work.columns - vector * LANES);
+    let mut lines = [Line::default(); TILE_ROWS];
+    let count = rows * work.panels;
+    for (number, line) in lines[..count].iter_mut().enumerate() {
+        let (panel, row) = (number / rows, number % rows);
+        let columns = PANEL.min(work.columns - panel * PANEL);
+        let tile = panel * work.panel_step + row * PANEL;
+        *line = Line { tile, place: work.places[row], column: panel * PANEL, columns };
+    }
+    let lines = &lines[..count];
     // Written before it is read, vector by vector.
     let mut operand = MaybeUninit::<Tile>::uninit();
     let operand = operand.as_mut_ptr().cast::<f32>();
@@ -78,41 +92,49 @@ pub(crate) unsafe fn finish<S: Simd>(work: &Finish<'_>, tile: *mut f32) {
     unsafe {
         for op in work.program.ops() {
             match op {
-                Op::Unary(unary) => apply::<S>(*unary, tile, rows, vectors),
+                Op::Unary(unary) => apply::<S>(*unary, tile, lines),
                 Op::Scalar(binary, number) => {
-                    for vector in 0..vectors {
+                    for vector in 0..2 {
                         S::store(operand.add(vector * LANES), S::splat(*number));
                     }
-                    combine::<S>(*binary, tile, operand, 0, rows, vectors);
+                    combine::<S>(*binary, tile, operand, 0, lines);
                 }
                 Op::Tensor(binary, view) => {
-                    let alike = view.strides[3] == 0 && view.strides[4] == 0;
                     let stride = view.strides[5] as isize;
-                    for row in 0..if alike { 1 } else { rows } {
-                        let from = work.row(view, row);
-                        for vector in 0..vectors {
-                            let at = vector * LANES;
+                    let start = work.start(view);
+                    for (number, line) in lines.iter().enumerate() {
+                        let from = start.row(line.place).offset(line.column as isize * stride);
+                        for at in (0..line.columns).step_by(LANES) {
                             let from = from.offset(at as isize * stride);
-                            let v = S::load_strided(from, stride, part(vector));
-                            S::store(operand.add(row * PANEL + at), v);
+                            let v = S::load_strided(from, stride, LANES.min(line.columns - at));
+                            S::store(operand.add(number * PANEL + at), v);
                         }
                     }
-                    let step = if alike { 0 } else { PANEL };
-                    combine::<S>(*binary, tile, operand, step, rows, vectors);
+                    combine::<S>(*binary, tile, operand, PANEL, lines);
                 }
             }
         }
         let stride = work.out.strides[5] as isize;
         let out = work.start(work.out);
-        for row in 0..rows {
-            let to = out.row(work.places[row]);
-            for vector in 0..vectors {
-                let at = vector * LANES;
-                let v = S::canonical(S::load(tile.add(row * PANEL + at)));
-                S::store_strided(to.offset(at as isize * stride), stride, v, part(vector));
+        for line in lines {
+            let to = out.row(line.place).offset(line.column as isize * stride);
+            for at in (0..line.columns).step_by(LANES) {
+                let v = S::canonical(S::load(tile.add(line.tile + at)));
+                let count = LANES.min(line.columns - at);
+                S::store_strided(to.offset(at as isize * stride), stride, v, count);
             }
         }
     }
+}
+
+/// A row of a panel: where it is in the tile, and what it is in the call's index space.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    tile: usize,
+    place: [u32; 2],
+    /// From the tile's first column on.
+    column: usize,
+    columns: usize,
 }
 
 /// The program of most layers: a bias, another layer's result, and bounds, in this order; each may be
@@ -154,6 +176,21 @@ impl<'a> Usual<'a> {
     /// As [`finish`].
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, work: &Finish<'_>, tile: *const f32) {
+        for panel in 0..work.panels {
+            let finish = Finish {
+                column: work.column + (panel * PANEL) as u32,
+                columns: PANEL.min(work.columns - panel * PANEL),
+                ..*work
+            };
+            // SAFETY: as the caller promised.
+            unsafe { self.panel::<S>(&finish, tile.add(panel * work.panel_step)) };
+        }
+    }
+
+    /// # Safety
+    /// As [`finish`], of one panel.
+    #[inline(always)]
+    unsafe fn panel<S: Simd>(&self, work: &Finish<'_>, tile: *const f32) {
         let part = |vector: usize| LANES.min(work.columns - vector * LANES);
         let vectors = work.columns.div_ceil(LANES);
         let out = work.start(work.out);
@@ -210,11 +247,11 @@ impl Start {
 
 /// One loop over the tile for each function.
 macro_rules! each {
-    ($tile:ident, $rows:ident, $vectors:ident, |$v:ident, $at:ident| $value:expr) => {
-        for row in 0..$rows {
-            for vector in 0..$vectors {
-                let $at = (row, vector * LANES);
-                let place = $tile.add(row * PANEL + $at.1);
+    ($tile:ident, $lines:ident, |$v:ident, $at:ident| $value:expr) => {
+        for (number, line) in $lines.iter().enumerate() {
+            for lane in (0..line.columns).step_by(LANES) {
+                let $at = (number, lane);
+                let place = $tile.add(line.tile + lane);
                 let $v = S::load(place);
                 S::store(place, $value);
             }
@@ -223,20 +260,20 @@ macro_rules! each {
 }
 
 #[inline(always)]
-unsafe fn apply<S: Simd>(unary: Unary, tile: *mut f32, rows: usize, vectors: usize) {
+unsafe fn apply<S: Simd>(unary: Unary, tile: *mut f32, lines: &[Line]) {
     // SAFETY: as the caller promised.
     unsafe {
         match unary {
-            Unary::Neg => each!(tile, rows, vectors, |v, _at| S::neg(v)),
-            Unary::Abs => each!(tile, rows, vectors, |v, _at| S::abs(v)),
-            Unary::Sqrt => each!(tile, rows, vectors, |v, _at| S::sqrt(v)),
-            Unary::Recip => each!(tile, rows, vectors, |v, _at| S::div(S::splat(1.0), v)),
-            Unary::Exp => each!(tile, rows, vectors, |v, _at| math::exp::<S>(v)),
-            Unary::Sigmoid => each!(tile, rows, vectors, |v, _at| math::sigmoid::<S>(v)),
-            Unary::Tanh => each!(tile, rows, vectors, |v, _at| math::tanh::<S>(v)),
-            Unary::Erf => each!(tile, rows, vectors, |v, _at| math::erf::<S>(v)),
-            Unary::Gelu => each!(tile, rows, vectors, |v, _at| math::gelu::<S>(v)),
-            Unary::Silu => each!(tile, rows, vectors, |v, _at| math::silu::<S>(v)),
+            Unary::Neg => each!(tile, lines, |v, _at| S::neg(v)),
+            Unary::Abs => each!(tile, lines, |v, _at| S::abs(v)),
+            Unary::Sqrt => each!(tile, lines, |v, _at| S::sqrt(v)),
+            Unary::Recip => each!(tile, lines, |v, _at| S::div(S::splat(1.0), v)),
+            Unary::Exp => each!(tile, lines, |v, _at| math::exp::<S>(v)),
+            Unary::Sigmoid => each!(tile, lines, |v, _at| math::sigmoid::<S>(v)),
+            Unary::Tanh => each!(tile, lines, |v, _at| math::tanh::<S>(v)),
+            Unary::Erf => each!(tile, lines, |v, _at| math::erf::<S>(v)),
+            Unary::Gelu => each!(tile, lines, |v, _at| math::gelu::<S>(v)),
+            Unary::Silu => each!(tile, lines, |v, _at| math::silu::<S>(v)),
         }
     }
 }
@@ -247,12 +284,11 @@ unsafe fn combine<S: Simd>(
     tile: *mut f32,
     operand: *const f32,
     step: usize,
-    rows: usize,
-    vectors: usize,
+    lines: &[Line],
 ) {
     macro_rules! with {
         (|$v:ident, $s:ident| $value:expr) => {
-            each!(tile, rows, vectors, |$v, at| {
+            each!(tile, lines, |$v, at| {
                 let $s = S::load(operand.add(at.0 * step + at.1));
                 $value
             })

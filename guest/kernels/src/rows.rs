@@ -37,6 +37,8 @@ pub(crate) unsafe fn rows<S: Simd>(call: &Rows, base: *mut u8) {
                     places: &places[..count],
                     column,
                     columns,
+                    panels: 1,
+                    panel_step: 0,
                 };
                 let start = at(0, 0);
                 let mut found = [Found::default(); TILE_ROWS];

@@ -41,6 +41,8 @@ pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
         places: &[],
         column: 0,
         columns: 0,
+        panels: 1,
+        panel_step: 0,
     };
     // SAFETY: as the caller promised.
     unsafe {
@@ -68,6 +70,8 @@ pub(crate) unsafe fn pool<S: Simd>(call: &Pool, base: *mut u8) {
         places: &[],
         column: 0,
         columns: 0,
+        panels: 1,
+        panel_step: 0,
     };
     let (window, channels, input) = (&call.window, call.channels, &call.input);
     // SAFETY: as the caller promised.

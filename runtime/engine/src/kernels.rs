@@ -8,7 +8,7 @@ use crate::{
     meter::charge,
     sandbox::{State, memory},
 };
-use fuelbox_kernels::{Call, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, WORDS_MAX};
+use fuelbox_kernels::{Call, Checked, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, WORDS_MAX};
 use wasmtime::{Caller, Linker};
 
 /// The module that these imports come from.
@@ -58,12 +58,14 @@ fn call(
     address: usize,
     isa: Isa,
 ) -> wasmtime::Result<()> {
-    charge(caller, KERNEL_CALL_FUEL)?;
     let (bytes, _) = memory(caller)?;
-    let refused = |error| Refused { kernel, error };
-    let read = read(bytes, kernel, address).map_err(refused)?;
-    let checked = read.check(bytes.len()).map_err(refused)?;
-    charge(caller, checked.fuel())?;
+    let read = read(bytes, kernel, address);
+    let checked =
+        read.as_ref().map_err(KernelError::clone).and_then(|call| call.check(bytes.len()));
+    // Refused calls pay for being read.
+    let work = checked.as_ref().map_or(0, Checked::fuel);
+    charge(caller, KERNEL_CALL_FUEL + work)?;
+    let checked = checked.map_err(|error| Refused { kernel, error })?;
     let (bytes, _) = memory(caller)?;
     // SAFETY: this is the memory that the call was checked against, as nothing of the guest ran in
     // between; it is borrowed here alone; `Engine::new` made sure that the CPU has `isa`.
