@@ -429,12 +429,24 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
+    /// A constant as a tensor: an island of it alone.
+    fn constant_tensor(&mut self, constant: Arc<Tensor>) -> Result<usize> {
+        let mut model = TypedModel::default();
+        let wire = model.add_const("constant", constant)?;
+        model.select_output_outlets(&[wire])?;
+        let model = model.into_optimized()?.into_runnable()?;
+        let tensor = self.tensor();
+        let (inputs, outputs) = (Vec::new(), vec![tensor]);
+        self.steps.steps.push(Step::Island(Island { model, inputs, outputs }));
+        Ok(tensor)
+    }
+
     fn outputs(&mut self) -> Result<()> {
         for &outlet in self.model.output_outlets()? {
             let source = match self.values.get(&outlet) {
                 Some(Value::Tensor(tensor)) => Source::Tensor(*tensor),
                 Some(Value::Constant(constant)) if constant.datum_type() != f32::datum_type() => {
-                    anyhow::bail!("an output that is a constant of another type than FP32")
+                    Source::Tensor(self.constant_tensor(constant.clone())?)
                 }
                 _ => {
                     let array = self.array(outlet)?;
