@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// Longest time a worker may take. The stock guest takes 10 to 20 s on two cores; a machine under
+/// Longest time a worker may take. The stock guest takes 7 to 10 s on two cores; a machine under
 /// load several times that.
 const WALL_MAX: Duration = Duration::from_secs(300);
 /// Processor seconds, of all its threads together.
