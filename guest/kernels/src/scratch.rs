@@ -3,9 +3,9 @@
 use crate::call::PANEL;
 use std::cell::{OnceCell, UnsafeCell};
 
-/// Rows of a block: eight of the largest tiles, so that a chunk of the right-hand side is used eight
-/// times while it is near.
-pub(crate) const ROWS_MAX: usize = 112;
+/// Rows of a block: ten of the largest tiles, so that a chunk of the right-hand side is used ten times
+/// while it is near, and a sequence of 128 is one block.
+pub(crate) const ROWS_MAX: usize = 140;
 /// Depth of a chunk: 32 KiB of a panel, which stay in the first-level cache.
 pub(crate) const DEPTH_MAX: usize = 256;
 /// Step between packed rows: a chunk and a cache line, so that rows do not fall onto each other's
