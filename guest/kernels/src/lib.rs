@@ -4,7 +4,7 @@
 //! A call goes this way: words in a guest's memory -> [`Call`] -> [`Checked`] (all that it touches is
 //! inside of memory, its cost is known) -> run, with the fastest instructions that are there.
 //!
-//! Every kernel is written once, over vectors of 16 numbers ([`simd`]); [`Isa`] says what those are
+//! Every kernel is written once, over vectors of 16 numbers (`simd`); [`Isa`] says what those are
 //! made of. A sum is one chain of fused multiply-adds in a fixed order for each element, so the result
 //! depends neither on the instructions nor on how the work is cut into tiles.
 //!
