@@ -1,8 +1,8 @@
 //! What a call costs. Fuel stands for time: about six units for each nanosecond of one core with
 //! AVX-512, as for compiled Wasm.
 //!
-//! Formulas are whole numbers, divisions round up at the end. They depend on the call alone, so fuel
-//! is the same on every host.
+//! Formulas are whole numbers; divisions drop the rest. They depend on the call alone, so fuel is the
+//! same on every host.
 
 use crate::call::{
     Call, Conv, Depthwise, Gemm, Map, Op, PANEL, Pool, Program, Right, Rows, RowsKind, Unary,

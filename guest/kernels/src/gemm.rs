@@ -74,17 +74,7 @@ pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
                 width: call.m as usize,
                 outer: b1,
             };
-            let finish = Finish {
-                base,
-                program: &call.program,
-                out: &call.c,
-                outer: [0, 0, b0],
-                places: &[],
-                column: 0,
-                columns: 0,
-                panels: 1,
-                panel_step: 0,
-            };
+            let finish = Finish::new(base, &call.program, &call.c, [0, 0, b0]);
             // SAFETY: as the caller promised.
             unsafe { product.run::<S>(scratch, &finish) };
         }
@@ -120,17 +110,7 @@ pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8) {
             width,
             outer: 0,
         };
-        let finish = Finish {
-            base,
-            program: &call.program,
-            out: &call.out,
-            outer: [0, 0, image],
-            places: &[],
-            column: 0,
-            columns: 0,
-            panels: 1,
-            panel_step: 0,
-        };
+        let finish = Finish::new(base, &call.program, &call.out, [0, 0, image]);
         // SAFETY: as the caller promised.
         unsafe { product.run::<S>(scratch, &finish) };
     }

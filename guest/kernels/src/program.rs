@@ -35,7 +35,22 @@ pub(crate) struct Finish<'a> {
     pub(crate) panel_step: usize,
 }
 
-impl Finish<'_> {
+impl<'a> Finish<'a> {
+    /// Of one panel, without rows or columns yet.
+    #[inline(always)]
+    pub(crate) fn new(base: *mut u8, program: &'a Program, out: &'a View, outer: [u32; 3]) -> Self {
+        Self {
+            base,
+            program,
+            out,
+            outer,
+            places: &[],
+            column: 0,
+            columns: 0,
+            panels: 1,
+            panel_step: 0,
+        }
+    }
     /// The first element of a row of an array over the call's index space.
     #[inline(always)]
     pub(crate) fn row(&self, view: &View, row: usize) -> *mut f32 {

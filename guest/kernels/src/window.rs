@@ -33,17 +33,7 @@ pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
     let start = element(base, &call.weights, [0; 6]).cast_const();
     let strides = call.weights.strides;
     let weights = (start, [3, 4, 5].map(|dim| strides[dim] as isize));
-    let finish = Finish {
-        base,
-        program: &call.program,
-        out: &call.out,
-        outer: [0; 3],
-        places: &[],
-        column: 0,
-        columns: 0,
-        panels: 1,
-        panel_step: 0,
-    };
+    let finish = Finish::new(base, &call.program, &call.out, [0; 3]);
     // SAFETY: as the caller promised.
     unsafe {
         slide::<S, SUM_OF_PRODUCTS>(
@@ -62,17 +52,7 @@ pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
 #[inline(always)]
 pub(crate) unsafe fn pool<S: Simd>(call: &Pool, base: *mut u8) {
     let weights = (std::ptr::null(), [0; 3]);
-    let finish = Finish {
-        base,
-        program: &call.program,
-        out: &call.out,
-        outer: [0; 3],
-        places: &[],
-        column: 0,
-        columns: 0,
-        panels: 1,
-        panel_step: 0,
-    };
+    let finish = Finish::new(base, &call.program, &call.out, [0; 3]);
     let (window, channels, input) = (&call.window, call.channels, &call.input);
     // SAFETY: as the caller promised.
     unsafe {
