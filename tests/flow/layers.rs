@@ -5,15 +5,32 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// Each crate with all the crates of this workspace that it may depend on, at run time.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("fuelbox-abi", &[]),
     ("fuelbox-kernels", &[]),
     ("fuelbox-sdk", &["fuelbox-abi", "fuelbox-kernels"]),
     ("fuelbox-onnx", &["fuelbox-abi", "fuelbox-sdk"]),
     ("digits-image-guest", &["fuelbox-abi", "fuelbox-sdk"]),
     ("fuelbox-prebuilt", &[]),
-    ("fuelbox-engine", &["fuelbox-abi", "fuelbox-kernels"]),
-    ("fuelbox", &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt"]),
+    ("fuelbox-digest", &[]),
+    ("fuelbox-engine", &["fuelbox-abi", "fuelbox-digest", "fuelbox-kernels"]),
+    ("fuelbox-ledger", &[]),
+    ("fuelbox-receipt", &["fuelbox-digest"]),
+    (
+        "fuelbox-jobs",
+        &["fuelbox-abi", "fuelbox-digest", "fuelbox-engine", "fuelbox-ledger", "fuelbox-receipt"],
+    ),
+    (
+        "fuelbox",
+        &[
+            "fuelbox-abi",
+            "fuelbox-engine",
+            "fuelbox-jobs",
+            "fuelbox-ledger",
+            "fuelbox-prebuilt",
+            "fuelbox-receipt",
+        ],
+    ),
     ("fuelbox-test-support", &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt"]),
     (
         "fuelbox-bench-box",
@@ -24,9 +41,11 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 ];
 
 /// What must never be found below a crate: the host does not link tract, guests do not link the host.
-const FORBIDDEN: [(&str, &[&str]); 4] = [
+const FORBIDDEN: [(&str, &[&str]); 6] = [
     ("fuelbox", &["tract-core", "tract-onnx", "tokio"]),
     ("fuelbox-engine", &["tract-core", "clap", "tokio", "rusqlite"]),
+    ("fuelbox-ledger", &["wasmtime", "tokio", "serde_json", "fuelbox-digest"]),
+    ("fuelbox-receipt", &["wasmtime", "tokio", "rusqlite"]),
     ("fuelbox-sdk", &["wasmtime", "wasi-common"]),
     ("fuelbox-abi", &["wasmtime", "tract-core", "half"]),
 ];

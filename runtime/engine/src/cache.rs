@@ -10,7 +10,8 @@
 //! lies in the cache itself, readable by its owner only: the seal guards against damage and against
 //! files from elsewhere, not against the owner.
 
-use crate::{digest::Digest, image::ImageFile};
+use crate::image::ImageFile;
+use fuelbox_digest::Digest;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,

@@ -4,7 +4,6 @@
 use crate::{
     cache::{Cache, CacheError, Kind, Opened},
     compile::{CompileError, Compiler},
-    digest::{Digest, Hasher},
     image::ImageFile,
     kernels,
     package::GuestModule,
@@ -16,6 +15,7 @@ use crate::{
     wasi,
 };
 use fuelbox_abi::export;
+use fuelbox_digest::{Digest, Hasher};
 use fuelbox_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

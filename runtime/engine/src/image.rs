@@ -3,13 +3,8 @@
 //! The *initial image* is a module's data segments; the *model image* is what the guest's `load` left
 //! on top of it, with the mutable globals and the signature that go with it.
 
-use crate::{
-    digest::{Digest, Hasher},
-    pagemap::PAGE_BYTES,
-    signature::Signature,
-    slot::SlotPool,
-    verdict::Usage,
-};
+use crate::{pagemap::PAGE_BYTES, signature::Signature, slot::SlotPool, verdict::Usage};
+use fuelbox_digest::{Digest, Hasher};
 use rustix::{
     fs::SeekFrom,
     mm::{MapFlags, ProtFlags},

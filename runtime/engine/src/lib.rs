@@ -13,7 +13,6 @@
 //! Knows nothing of money, networks, terminals or tract.
 
 mod limits;
-mod digest;
 mod tensor;
 mod signature;
 mod cost;
@@ -42,9 +41,9 @@ mod model;
 pub use cache::{Cache, CacheEntry, CacheError};
 pub use compile::{CompileError, Compiler, worker_main};
 pub use cost::COST_SCHEDULE_VERSION;
-pub use digest::{Digest, Hasher, ParseDigestError};
 pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
+pub use fuelbox_digest::{Digest, Hasher, ParseDigestError};
 pub use fuelbox_kernels::Isa;
 pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};

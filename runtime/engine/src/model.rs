@@ -6,7 +6,6 @@
 
 use crate::{
     cache::{CacheError, Kind, Opened},
-    digest::{Digest, Hasher},
     engine::{Code, Engine, EngineError},
     image::{ImageMeta, ModelImage, image_digest},
     limits::{JobLimits, constants::SHAPE_IMAGES_MAX},
@@ -18,6 +17,7 @@ use crate::{
     verdict::Outcome,
 };
 use fuelbox_abi::TensorSpec;
+use fuelbox_digest::{Digest, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A package that is loaded.

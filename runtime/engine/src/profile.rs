@@ -3,9 +3,8 @@
 //! Two hosts with the same profile give the same outputs and fuel for the same job, whatever their
 //! CPU and whatever [`Codegen`] they chose. The digest is in every cache key and every receipt.
 
-use crate::{
-    cost, digest::Digest, kernels, limits::constants, slot::SlotCreator, stack::StackPool,
-};
+use crate::{cost, kernels, limits::constants, slot::SlotCreator, stack::StackPool};
+use fuelbox_digest::Digest;
 use serde::Serialize;
 use std::sync::Arc;
 use wasmtime::{Config, ModuleVersionStrategy, WasmFeatures};

@@ -1,7 +1,7 @@
 //! Tensors and parameters that the host owns, and the canonical digest of an output.
 
-use crate::digest::{Digest, Hasher};
 use fuelbox_abi::{DataType, Parameter, ParameterValue, Shape, TensorView};
+use fuelbox_digest::{Digest, Hasher};
 
 /// A tensor with its own bytes.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,10 +12,10 @@
 
 use super::{Asset, GuestModule, Manifest, ManifestError, Package, PartRef};
 use crate::{
-    digest::Digest,
     limits::constants::{MANIFEST_BYTES_MAX, PACKAGE_BYTES_MAX, ZSTD_WINDOW_LOG_MAX},
     log::excerpt,
 };
+use fuelbox_digest::Digest;
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},

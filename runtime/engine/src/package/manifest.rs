@@ -5,11 +5,11 @@
 //! form is refused, so one package has one digest.
 
 use crate::{
-    digest::Digest,
     limits::constants::{NAME_BYTES_MAX, PART_BYTES_MAX, PARTS_MAX},
     log::excerpt,
     signature::Signature,
 };
+use fuelbox_digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ mod archive;
 pub use archive::{Archive, ArchiveError, write_archive};
 pub use manifest::{GoldenCase, LimitsAsked, Manifest, ManifestError, NamedPart, PartRef};
 
-use crate::digest::Digest;
+use fuelbox_digest::Digest;
 use std::{fmt, sync::Arc};
 
 /// What a model is made of, unpacked: enough to load it. A bare model file becomes one with the stock

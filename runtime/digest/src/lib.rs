@@ -1,4 +1,6 @@
 //! SHA-256 digests: the names of everything that is stored or signed.
+//!
+//! `docs/formats/digests.md` has the encodings. Knows nothing of what it names.
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -55,7 +57,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let error = || ParseDigestError { found: crate::log::excerpt(text.as_bytes(), 80) };
+        let error = || ParseDigestError { found: excerpt(text) };
         let hex = text.strip_prefix("sha256:").ok_or_else(error)?;
         let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if hex.len() != 64 || !hex.bytes().all(lower) {
@@ -69,6 +71,18 @@ impl FromStr for Digest {
         Ok(Self(bytes))
     }
 }
+
+/// The start of a stranger's text, without characters that move a cursor.
+fn excerpt(text: &str) -> String {
+    let mut out: String = text.chars().take(EXCERPT_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(EXCERPT_CHARS).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Longer than a digest, which has 71: one with a slip in it is shown whole.
+const EXCERPT_CHARS: usize = 80;
 
 impl TryFrom<String> for Digest {
     type Error = ParseDigestError;
