@@ -14,6 +14,7 @@
 
 mod limits;
 mod tensor;
+mod canonical;
 mod signature;
 mod cost;
 mod profile;
@@ -39,6 +40,10 @@ mod engine;
 mod model;
 
 pub use cache::{Cache, CacheEntry, CacheError};
+pub use canonical::{
+    CanonicalError, Place, decode_parameters, decode_tensors, encode_parameters, encode_tensors,
+    output_digest,
+};
 pub use compile::{CompileError, Compiler, worker_main};
 pub use cost::COST_SCHEDULE_VERSION;
 pub use engine::{Code, Engine, EngineError, Options};
@@ -49,7 +54,7 @@ pub use image::{ImageError, ModelImage};
 pub use limits::{JobLimits, constants};
 #[cfg(feature = "warm-reuse")]
 pub use model::Warm;
-pub use model::{LoadTerms, Model, ModelError, Prepared};
+pub use model::{LoadTerms, Model, ModelError, Prepared, shapes_digest};
 pub use package::{
     Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
     NamedPart, Package, PartRef, write_archive,
@@ -59,6 +64,6 @@ pub use sandbox::{Cancel, HostFault, Request, Sandbox};
 pub use signature::{InputError, OwnedDim, Signature, TensorSignature};
 pub use slot::ResetPolicy;
 pub use split::SplitError;
-pub use tensor::{OwnedParameter, OwnedValue, Tensor, output_digest};
+pub use tensor::{OwnedParameter, OwnedValue, Tensor};
 pub use validate::ValidateError;
 pub use verdict::{Outcome, TrapKind, Usage, Verdict};

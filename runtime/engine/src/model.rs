@@ -320,6 +320,12 @@ fn model_key(engine: &Engine, package: &Package) -> Digest {
     hasher.finish()
 }
 
+/// The digest of the shapes of a request's inputs: what a model with named dimensions is prepared
+/// for (`docs/formats/digests.md`).
+pub fn shapes_digest(inputs: &[Tensor]) -> Digest {
+    shapes_key(&shape_specs(inputs))
+}
+
 fn shapes_key(shapes: &[TensorSpec<'_>]) -> Digest {
     let mut hasher = Hasher::new("fuelbox shapes 1");
     for spec in shapes {

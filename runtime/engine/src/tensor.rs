@@ -1,7 +1,6 @@
-//! Tensors and parameters that the host owns, and the canonical digest of an output.
+//! Tensors and parameters that the host owns.
 
 use fuelbox_abi::{DataType, Parameter, ParameterValue, Shape, TensorView};
-use fuelbox_digest::{Digest, Hasher};
 
 /// A tensor with its own bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,50 +75,5 @@ impl From<Parameter<'_>> for OwnedParameter {
             ParameterValue::String(value) => OwnedValue::String(value.into()),
         };
         Self { name: parameter.name.into(), value }
-    }
-}
-
-/// The digest of a job's outputs (`docs/formats/digests.md`): the tensors in the model's order, each
-/// as name, datatype code, rank, dimensions and bytes.
-pub fn output_digest(tensors: &[Tensor]) -> Digest {
-    let mut hasher = Hasher::new("fuelbox outputs 1");
-    hasher.number(tensors.len() as u64);
-    for tensor in tensors {
-        hasher.field(tensor.name.as_bytes());
-        hasher.number(tensor.datatype.code().into());
-        hasher.number(tensor.shape.len() as u64);
-        for &dim in tensor.shape.iter() {
-            hasher.number(dim);
-        }
-        hasher.field(&tensor.bytes);
-    }
-    hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_digest_is_pinned_and_sees_every_field() {
-        let tensor = Tensor {
-            name: "y".into(),
-            datatype: DataType::Fp32,
-            shape: Shape::new(&[1, 2]).expect("rank"),
-            bytes: vec![0, 0, 128, 63, 0, 0, 0, 64],
-        };
-        let pinned = output_digest(std::slice::from_ref(&tensor));
-        let mut others = vec![tensor.clone(); 4];
-        others[0].name = "z".into();
-        others[1].datatype = DataType::Int32;
-        others[2].shape = Shape::new(&[2, 1]).expect("rank");
-        others[3].bytes[7] = 65;
-        for other in others {
-            assert_ne!(output_digest(&[other]), pinned);
-        }
-        assert_eq!(
-            pinned.to_string(),
-            "sha256:ad646f79f2c554dc6d1676576579ffd426ac68b394d197beb52bbfb5b5dd41db"
-        );
     }
 }
