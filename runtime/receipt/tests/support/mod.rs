@@ -1,0 +1,165 @@
+//! What the tests of this crate share: a receipt with every field filled in, fixed keys, a store in
+//! memory, and RFC 6962 once more from its definitions alone.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use fuelbox_digest::Digest;
+use fuelbox_receipt::{
+    HostKey, Receipt,
+    log::{Changed, ENTRY_BYTES, HASH_BYTES, Tiles, Tree},
+    receipt::{Asset, FORMAT, Limits, Load, Price, Usage, Verdict},
+};
+use std::{collections::BTreeMap, convert::Infallible};
+
+/// A receipt whose fields all differ from each other.
+pub(crate) fn receipt() -> Receipt {
+    let digest = |text: &str| Digest::of(text.as_bytes());
+    let asset = |name: &str| Asset { name: name.into(), digest: digest(name) };
+    Receipt {
+        output: digest("output"),
+        format: FORMAT.into(),
+        job: "0192f0c4-7a3e-7c11-8d2b-3f5a6b7c8d9e".into(),
+        package: digest("package"),
+        guest: digest("guest"),
+        image: digest("image"),
+        assets: vec![asset("model.onnx"), asset("labels.txt")],
+        input: digest("input"),
+        parameters: digest("parameters"),
+        seed: 18_446_744_073_709_551_615,
+        profile: digest("profile"),
+        limits: Limits {
+            fuel: 252_512,
+            memory_bytes: 2_424_832,
+            input_bytes: 16_777_216,
+            output_bytes: 16_777_217,
+            log_bytes: 65_536,
+        },
+        usage: Usage { fuel: 126_256, memory_bytes_peak: 1_900_544 },
+        verdict: Verdict { name: "completed".into(), kind: None },
+        replayable: true,
+        load: Some(Load { fuel: 5_021_337, credits_micro: 502 }),
+        price: Price {
+            schedule: digest("schedule"),
+            version: 3,
+            credits_micro: 1_263,
+            publisher_micro: 126,
+        },
+        payer: "acct:alice".into(),
+        publisher: "acct:bob".into(),
+        finished_unix_ms: 1_795_000_000_123,
+    }
+}
+
+/// A key that signs nothing outside of tests: its secret is one byte, 32 times.
+pub(crate) fn key(byte: u8) -> HostKey {
+    HostKey::from_secret(&[byte; 32])
+}
+
+/// The entries of test logs.
+pub(crate) fn entry(index: u64) -> Digest {
+    Digest::of(&index.to_be_bytes())
+}
+
+/// A store of tiles that gives what was put in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) tiles: BTreeMap<(u8, u64), Vec<u8>>,
+    pub(crate) bundles: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Store {
+    /// What a store does before its commit.
+    pub(crate) fn write(&mut self, changed: Changed) {
+        for tile in changed.tiles {
+            assert_eq!(tile.hashes.len() % HASH_BYTES, 0);
+            self.tiles.insert((tile.level, tile.index), tile.hashes);
+        }
+        for bundle in changed.bundles {
+            assert_eq!(bundle.entries.len() % ENTRY_BYTES, 0);
+            self.bundles.insert(bundle.index, bundle.entries);
+        }
+    }
+
+    /// A log of this many test entries, and the store that has it.
+    pub(crate) fn with(size: u64) -> (Tree, Self) {
+        let (mut tree, mut store) = (Tree::new(), Self::default());
+        for index in 0..size {
+            assert_eq!(tree.append(&entry(index)), index);
+        }
+        store.write(tree.take_changed());
+        (tree, store)
+    }
+}
+
+impl Tiles for Store {
+    type Error = Infallible;
+
+    fn hashes(&self, level: u8, index: u64) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.tiles.get(&(level, index)).cloned())
+    }
+
+    fn entries(&self, index: u64) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.bundles.get(&index).cloned())
+    }
+}
+
+/// RFC 6962, section 2.1, word for word.
+pub(crate) mod naive {
+    use super::*;
+
+    fn hash(parts: &[&[u8]]) -> Digest {
+        Digest::of(&parts.concat())
+    }
+
+    /// The largest power of two below `n`.
+    fn split(n: usize) -> usize {
+        n.next_power_of_two() / 2
+    }
+
+    pub(crate) fn root(entries: &[Digest]) -> Digest {
+        match entries {
+            [] => hash(&[]),
+            [entry] => hash(&[&[0], entry.as_bytes()]),
+            _ => {
+                let (left, right) = entries.split_at(split(entries.len()));
+                hash(&[&[1], root(left).as_bytes(), root(right).as_bytes()])
+            }
+        }
+    }
+
+    /// PATH(m, D[n]).
+    pub(crate) fn path(index: usize, entries: &[Digest]) -> Vec<Digest> {
+        if entries.len() == 1 {
+            return Vec::new();
+        }
+        let k = split(entries.len());
+        let (left, right) = entries.split_at(k);
+        let (mut path, sibling) = if index < k {
+            (path(index, left), root(right))
+        } else {
+            (path(index - k, right), root(left))
+        };
+        path.push(sibling);
+        path
+    }
+
+    /// PROOF(m, D[n]).
+    pub(crate) fn proof(old: usize, entries: &[Digest]) -> Vec<Digest> {
+        subproof(old, entries, true)
+    }
+
+    fn subproof(old: usize, entries: &[Digest], whole: bool) -> Vec<Digest> {
+        if old == entries.len() {
+            return if whole { Vec::new() } else { vec![root(entries)] };
+        }
+        let k = split(entries.len());
+        let (left, right) = entries.split_at(k);
+        let (mut proof, sibling) = if old <= k {
+            (subproof(old, left, whole), root(right))
+        } else {
+            (subproof(old - k, right, false), root(left))
+        };
+        proof.push(sibling);
+        proof
+    }
+}
