@@ -1,0 +1,3 @@
+//! Transfers a second.
+
+fn main() {}

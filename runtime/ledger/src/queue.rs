@@ -1,0 +1,149 @@
+//! Works that wait for the writer.
+
+use crate::{book::catch, error::StoreError, extension::Extension, transaction::Tx};
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
+};
+
+/// Works that wait at most; whoever brings one more waits itself. Eight transactions' worth, so the
+/// writer always finds a full one, and memory has a bound.
+const WAITING_MAX: usize = 8_192;
+
+/// A work and its answer, whatever their types.
+pub(crate) trait Work<E: Extension>: Send {
+    /// Runs it, and keeps what it gives. Whether it succeeded.
+    fn run(&mut self, tx: &mut Tx<'_, E>) -> bool;
+
+    /// Hands out what it gave, or why it was not done.
+    fn answer(self: Box<Self>, done: Result<(), StoreError>);
+}
+
+/// A closure that works, and one that takes its answer.
+pub(crate) struct Job<W, D, T, X> {
+    work: W,
+    done: D,
+    given: Option<Result<T, X>>,
+}
+
+impl<W, D, T, X> Job<W, D, T, X> {
+    pub(crate) fn new(work: W, done: D) -> Self {
+        Self { work, done, given: None }
+    }
+}
+
+impl<E, W, D, T, X> Work<E> for Job<W, D, T, X>
+where
+    E: Extension,
+    W: FnMut(&mut Tx<'_, E>) -> Result<T, X> + Send,
+    D: FnOnce(Result<T, X>) + Send,
+    T: Send,
+    X: From<StoreError> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_, E>) -> bool {
+        self.given.insert((self.work)(tx)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, done: Result<(), StoreError>) {
+        let given = match done {
+            Ok(()) => self.given.unwrap_or_else(|| Err(StoreError::Closed.into())),
+            Err(error) => Err(error.into()),
+        };
+        let Self { work, done, .. } = *self;
+        // What a work holds is let go before its answer is out: a reservation that it used is gone
+        // when its caller goes on. A panic in either is the caller's own, and ends nobody else's work.
+        let _ = catch(|| drop(work));
+        let _ = catch(|| done(given));
+    }
+}
+
+pub(crate) type Waiting<E> = Box<dyn Work<E>>;
+
+/// Works in the order in which they came.
+pub(crate) struct Queue<E: Extension> {
+    state: Mutex<State<E>>,
+    /// For the writer: there is a work, or no more will come.
+    filled: Condvar,
+    /// For those who bring works: there is room, or nothing is taken any more.
+    emptied: Condvar,
+}
+
+struct State<E: Extension> {
+    works: VecDeque<Waiting<E>>,
+    closed: bool,
+    /// Who is waiting for room.
+    outside: usize,
+    writer: Option<ThreadId>,
+}
+
+impl<E: Extension> Queue<E> {
+    pub(crate) fn new() -> Self {
+        let state = State { works: VecDeque::new(), closed: false, outside: 0, writer: None };
+        Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This thread is the writer: it never waits for itself.
+    pub(crate) fn serve(&self) {
+        self.lock().writer = Some(thread::current().id());
+    }
+
+    pub(crate) fn is_writer(&self) -> bool {
+        self.lock().writer == Some(thread::current().id())
+    }
+
+    /// Puts a work at the end. Gives it back when the writer is gone.
+    pub(crate) fn put(&self, work: Waiting<E>) -> Result<(), Waiting<E>> {
+        let mut state = self.lock();
+        let own = state.writer == Some(thread::current().id());
+        while state.works.len() >= WAITING_MAX && !state.closed && !own {
+            state.outside += 1;
+            state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.outside -= 1;
+        }
+        if state.closed {
+            return Err(work);
+        }
+        state.works.push_back(work);
+        if state.works.len() == 1 {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes works until the batch has so many. Waits for the first when the batch has none; gives
+    /// false when there will be none.
+    pub(crate) fn take(&self, batch: &mut Vec<Waiting<E>>, most: usize) -> bool {
+        let mut state = self.lock();
+        while batch.is_empty() && state.works.is_empty() && !state.closed {
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let room = most.saturating_sub(batch.len()).min(state.works.len());
+        batch.extend(state.works.drain(..room));
+        if state.outside > 0 {
+            self.emptied.notify_all();
+        }
+        !batch.is_empty()
+    }
+
+    /// No more works are taken; those that wait are still done.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+        self.emptied.notify_all();
+    }
+
+    /// The writer is gone: what it left is answered.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let left: Vec<_> = self.lock().works.drain(..).collect();
+        for work in left {
+            work.answer(Err(StoreError::Closed));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The ledger, from outside.
+
+mod common;
+mod basics;
