@@ -29,6 +29,7 @@ mod transaction;
 mod queue;
 mod writer;
 mod reader;
+mod verify;
 mod ledger;
 
 pub use account::{ACCOUNT_ID_CHARS_MAX, Account, AccountId, AccountKind, ParseAccountIdError};
@@ -43,3 +44,4 @@ pub use transaction::{EXPIRED_MAX, Tx};
 pub use transfer::{
     Action, ParseTransferIdError, Purpose, Recorded, TRANSFER_ID_CHARS_MAX, Transfer, TransferId,
 };
+pub use verify::{FINDINGS_MAX, Finding, Totals};

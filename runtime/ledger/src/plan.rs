@@ -272,8 +272,10 @@ impl<'a, F: Fn(&AccountId) -> Option<Account>> Plan<'a, F> {
             let (pending, by) = (pending.clone(), resolution.transfer.id);
             return Err(match resolution.transfer.action {
                 Action::Post { .. } => Rejected::PendingPosted { pending, by },
-                _ if by.is_expiry() => expired,
-                _ => Rejected::PendingVoided { pending, by },
+                Action::Void { .. } if by.is_expiry() => expired,
+                Action::Void { .. } => Rejected::PendingVoided { pending, by },
+                // The store has these two in no place where a hold ends.
+                Action::Direct { .. } | Action::Pending { .. } => unknown(),
             });
         }
         let overdue = expires_unix_ms.is_some_and(|expires| expires <= self.now_unix_ms);

@@ -1,4 +1,6 @@
 //! The ledger, from outside.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 mod basics;
