@@ -100,14 +100,16 @@ impl<E: Extension> Book<E> {
     /// Writes what is in memory, lets the extension write, and commits. When it fails, all is rolled
     /// back.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
-        let committed = self.finish().and_then(|()| {
-            let mut statement = self.connection.prepare_cached("COMMIT")?;
-            Ok(statement.execute([]).map(drop)?)
-        });
+        if let Err(error) = self.finish() {
+            self.roll_back();
+            return Err(error);
+        }
+        let committed =
+            self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = committed {
             self.roll_back();
             self.bury();
-            return Err(error);
+            return Err(error.into());
         }
         self.committed_next_seq = self.next_seq;
         self.extension_lent = false;

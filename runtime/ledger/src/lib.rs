@@ -14,6 +14,8 @@
 //! Knows nothing of jobs, Wasm, networks, clocks or async. Rows of others share its transactions
 //! through [`Extension`].
 
+#[cfg(feature = "faults")]
+pub mod faults;
 mod credits;
 mod account;
 mod transfer;
