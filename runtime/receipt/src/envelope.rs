@@ -211,3 +211,25 @@ fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector that DSSE's protocol.md publishes, and the two ends of its lengths.
+    #[test]
+    fn pre_authentication_encoding_is_that_of_the_standard() {
+        let table: [(&str, &str, &str); 3] = [
+            (
+                "http://example.com/HelloWorld",
+                "hello world",
+                "DSSEv1 29 http://example.com/HelloWorld 11 hello world",
+            ),
+            ("", "", "DSSEv1 0  0 "),
+            ("\u{e9}", "a b\n", "DSSEv1 2 \u{e9} 4 a b\n"),
+        ];
+        for (payload_type, payload, expected) in table {
+            assert_eq!(pae(payload_type, payload.as_bytes()), expected.as_bytes());
+        }
+    }
+}
