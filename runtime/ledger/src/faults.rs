@@ -45,6 +45,8 @@ pub struct Fault {
     pub nth: u64,
     /// How.
     pub failure: Failure,
+    /// Of these alone, if they are named; of all, if not.
+    pub only: Option<Operation>,
     /// Whether all after it fail as well, until [`Faults::heal`].
     pub lasting: bool,
 }
@@ -77,11 +79,15 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 /// What changes the disk.
-#[derive(Clone, Copy)]
-enum Operation {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A log is opened.
     OpenLog,
+    /// Bytes are written, of the database or of the log.
     Write,
+    /// What was written is brought to the disk.
     Sync,
+    /// A file is made shorter.
     Truncate,
 }
 
@@ -178,11 +184,14 @@ impl Shared {
     }
 
     /// Counts an operation; how it fails, if it does.
-    fn pass(&self) -> Option<Failure> {
+    fn pass(&self, operation: Operation) -> Option<Failure> {
         let mut gate = self.gate();
         gate.operations += 1;
+        let Fault { nth, failure, only, lasting } = gate.fault?;
+        if only.is_some_and(|only| only != operation) {
+            return None;
+        }
         gate.since += 1;
-        let Fault { nth, failure, lasting } = gate.fault?;
         let fails = if lasting { gate.since >= nth } else { gate.since == nth };
         gate.failed += u64::from(fails);
         fails.then_some(failure)
@@ -239,7 +248,7 @@ unsafe extern "C" fn open(
         (*file).pMethods = ptr::null();
         let shared = shared(vfs);
         if flags & SQLITE_OPEN_WAL != 0
-            && let Some(failure) = shared.pass()
+            && let Some(failure) = shared.pass(Operation::OpenLog)
         {
             return code(Operation::OpenLog, failure);
         }
@@ -345,7 +354,7 @@ unsafe extern "C" fn write(
     // SAFETY: SQLite calls this with an open file of this VFS and `bytes` readable bytes; half of them
     // are readable as well.
     unsafe {
-        match parts(file).0.pass() {
+        match parts(file).0.pass(Operation::Write) {
             None => base_write(file, from, bytes, offset),
             Some(failure) => {
                 if failure == Failure::Torn {
@@ -360,7 +369,7 @@ unsafe extern "C" fn write(
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
     // SAFETY: SQLite calls this with an open file of this VFS.
     unsafe {
-        let failure = parts(file).0.pass();
+        let failure = parts(file).0.pass(Operation::Truncate);
         failure
             .map_or_else(|| base_truncate(file, size), |failure| code(Operation::Truncate, failure))
     }
@@ -369,7 +378,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: SQLite calls this with an open file of this VFS.
     unsafe {
-        let failure = parts(file).0.pass();
+        let failure = parts(file).0.pass(Operation::Sync);
         failure.map_or_else(|| base_sync(file, flags), |failure| code(Operation::Sync, failure))
     }
 }

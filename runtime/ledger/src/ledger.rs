@@ -26,7 +26,6 @@ const READERS_MAX: usize = 8;
 
 /// How a ledger is opened.
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct Options {
     /// The name of the SQLite VFS to use; the default one, when there is none.
     pub vfs: Option<String>,

@@ -28,8 +28,8 @@ impl TransferId {
         Self(text.into())
     }
 
-    /// The id of the transfer that voids this hold when it is overdue.
-    pub(crate) fn expiry(&self) -> Self {
+    /// The id of the transfer that voids this hold when it is overdue: no client can make it.
+    pub fn expiry(&self) -> Self {
         Self(format!("{}{EXPIRED}", self.0).into())
     }
 

@@ -1,6 +1,8 @@
 //! The ledger, from outside.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
 
 mod common;
+mod model;
 mod basics;
+mod sequences;
