@@ -101,7 +101,8 @@ impl Cancel {
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_due(&self) -> bool {
+    /// Whether a job with it is to stop now.
+    pub fn is_due(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }

@@ -1,1 +1,55 @@
-//! Jobs.
+//! Jobs: every job is paid for, exactly once, and leaves a signed receipt that anyone can replay.
+//!
+//! Joins the box, the ledger and the proof:
+//!
+//! ```text
+//! package  -> publish -> catalogue (model, shapes, quotes)
+//! request  -> admit (check, price, hold) -> queue -> worker (execute, bill, receipt)
+//!          -> books (post, log, rows: one transaction) -> answer
+//! receipt  -> replay -> differences
+//! ```
+//!
+//! A guest's failure is a value and is billed. A host's failure is a [`HostFault`] and is not.
+//! Only `price` knows fuel and credits. Knows nothing of networks, terminals or async.
+
+mod steps;
+mod fault;
+mod limits;
+mod price;
+mod job;
+mod tables;
+mod records;
+mod blobs;
+mod schedule_file;
+mod accounts;
+mod catalogue;
+mod publish;
+mod keys_in_flight;
+mod admit;
+mod queue;
+mod execute;
+mod books;
+mod worker;
+mod shared;
+mod janitor;
+mod host;
+mod replay;
+
+pub use accounts::Accounts;
+pub use blobs::{BlobFolder, Blobs};
+pub use books::BooksError;
+pub use catalogue::Quote;
+pub use fault::{FolderError, HostFault, JobError, PublishError};
+pub use host::{Canceller, Config, DataFolder, Host, Waiting};
+pub use job::{
+    End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
+};
+pub use limits::HostLimits;
+pub use price::{Bill, PriceError, Schedule};
+pub use publish::Publication;
+pub use queue::{Full, QueueLimits};
+pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
+pub use replay::{Replay, ReplayError, Sample, replay};
+#[cfg(feature = "crash-points")]
+pub use steps::CRASH_VARIABLE;
+pub use steps::Step;

@@ -1,0 +1,261 @@
+//! Admission: a request becomes an [`Admitted`] job, by checking it and holding its price.
+//!
+//! Invariant: an admitted job owns exactly one hold, which covers all that it can come to cost.
+//! Knows nothing of the box.
+
+use crate::{
+    books::{Blob, Hold, JobRow},
+    catalogue::Published,
+    fault::JobError,
+    job::{Finished, JobId, JobRequest, Priority, stop_at},
+    keys_in_flight::KeyGuard,
+    limits::HostLimits,
+    price::{PriceError, PriceList},
+    queue::Ticket,
+};
+use fuelbox_digest::{Digest, Hasher};
+use fuelbox_engine::{
+    Cancel, JobLimits, OwnedParameter, Place, Tensor, encode_parameters, encode_tensors,
+    shapes_digest,
+};
+use fuelbox_ledger::Credits;
+use std::sync::{Arc, OnceLock, mpsc::SyncSender};
+
+/// A job that may run: its price is held.
+pub(crate) struct Admitted {
+    pub(crate) row: JobRow,
+    pub(crate) hold: Hold,
+    pub(crate) published: Arc<Published>,
+    pub(crate) input: Source,
+    pub(crate) parameters: Vec<OwnedParameter>,
+    pub(crate) prices: Arc<PriceList>,
+    pub(crate) cancel: Cancel,
+    /// Who waits for it.
+    pub(crate) answer: Option<SyncSender<Result<Finished, JobError>>>,
+    /// Frees the caller's key when the job is done.
+    pub(crate) key: Option<KeyGuard>,
+}
+
+/// Where a job's inputs are.
+pub(crate) enum Source {
+    /// Here.
+    Memory(Arc<Input>),
+    /// Among the blobs, under the row's digest.
+    Stored,
+}
+
+/// Inputs, and their canonical bytes when they are asked for: whoever comes first makes them, so that
+/// a large input is hashed while it runs.
+pub(crate) struct Input {
+    pub(crate) tensors: Vec<Tensor>,
+    encoded: OnceLock<Encoded>,
+}
+
+/// Canonical bytes and their digest.
+#[derive(Clone)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Arc<Vec<u8>>,
+    pub(crate) digest: Digest,
+}
+
+impl Input {
+    pub(crate) fn new(tensors: Vec<Tensor>) -> Self {
+        Self { tensors, encoded: OnceLock::new() }
+    }
+
+    pub(crate) fn encoded(&self) -> &Encoded {
+        self.encoded.get_or_init(|| {
+            let bytes = encode_tensors(Place::Inputs, &self.tensors);
+            let digest = Digest::of(&bytes);
+            Encoded { bytes: Arc::new(bytes), digest }
+        })
+    }
+
+    /// Bytes of the elements.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bytes.len() as u64).sum()
+    }
+}
+
+impl Encoded {
+    pub(crate) fn blob(&self, expires_unix_ms: u64) -> Blob {
+        Blob { digest: self.digest, content: self.bytes.clone(), expires_unix_ms }
+    }
+}
+
+/// A request that fits its package, with what it may use and what that costs at most. No hold yet.
+pub(crate) struct Checked {
+    pub(crate) id: JobId,
+    pub(crate) request: JobRequest,
+    pub(crate) published: Arc<Published>,
+    pub(crate) input: Arc<Input>,
+    pub(crate) limits: JobLimits,
+    /// Most fuel of a load, when these shapes are new.
+    pub(crate) load_limit: Option<u64>,
+    /// What has to be held.
+    pub(crate) price: Credits,
+    pub(crate) prices: Arc<PriceList>,
+    pub(crate) expected_fuel: u64,
+    pub(crate) now_unix_ms: u64,
+}
+
+/// Checks a request against its package and the host's limits, and prices it.
+pub(crate) fn check(
+    mut request: JobRequest,
+    published: Arc<Published>,
+    host: &HostLimits,
+    prices: Arc<PriceList>,
+    now_unix_ms: u64,
+) -> Result<Checked, JobError> {
+    let signature = published.signature();
+    signature.check_inputs(&request.inputs)?;
+    let mut inputs = std::mem::take(&mut request.inputs);
+    // One request has one form: the model's order, and parameters by name.
+    let place =
+        |tensor: &Tensor| signature.inputs.iter().position(|input| input.name == tensor.name);
+    inputs.sort_by_key(place);
+    request.parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = request.parameters.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        let name = pair[0].name.escape_debug().take(80).collect();
+        return Err(JobError::ParameterTwice { name });
+    }
+    if let Some(key) = &request.key {
+        check_key(key)?;
+    }
+    let default = published.default_limits();
+    let limits = JobLimits {
+        fuel: request.limits.fuel.unwrap_or(default.fuel.min(host.fuel)),
+        memory_bytes: request.limits.memory_bytes.unwrap_or(default.memory_bytes),
+        ..default
+    };
+    let wanted_load = request.limits.load_fuel.unwrap_or(host.load_fuel);
+    within("fuel", limits.fuel, host.fuel)?;
+    within("memory", limits.memory_bytes, host.memory_bytes)?;
+    within("load fuel", wanted_load, host.load_fuel)?;
+    let shapes = shapes_digest(&inputs);
+    let load_limit = published.is_new(&shapes).then_some(wanted_load);
+    let run = prices.schedule.run(limits.fuel, limits.memory_bytes)?;
+    let load = load_limit.map_or(Ok(Credits::ZERO), |fuel| prices.schedule.load(fuel))?;
+    let price = run.checked_add(load).ok_or(PriceError::Overflow { fuel: limits.fuel })?;
+    let quote = published.quotes.get(&shapes);
+    // The limit is a publisher's twice of what it measured, where nobody chose one.
+    let expected_fuel = quote.map_or(limits.fuel / 2, |quote| quote.fuel).min(limits.fuel);
+    Ok(Checked {
+        id: JobId::new(now_unix_ms),
+        request,
+        published,
+        input: Arc::new(Input::new(inputs)),
+        limits,
+        load_limit,
+        price,
+        prices,
+        expected_fuel,
+        now_unix_ms,
+    })
+}
+
+fn within(what: &'static str, found: u64, allowed: u64) -> Result<(), JobError> {
+    if found <= allowed { Ok(()) } else { Err(JobError::Limit { what, found, allowed }) }
+}
+
+/// Longest key of a caller, in characters; what HTTP's draft on idempotency keys and its users take.
+const KEY_CHARS_MAX: usize = 255;
+
+fn check_key(key: &str) -> Result<(), JobError> {
+    let fits = (1..=KEY_CHARS_MAX).contains(&key.len());
+    if fits && key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        Ok(())
+    } else {
+        Err(JobError::Key { found: key.escape_debug().take(80).collect() })
+    }
+}
+
+impl Checked {
+    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits.
+    pub(crate) fn ticket(&self, bytes: u64) -> Ticket {
+        Ticket {
+            id: self.id,
+            account: self.request.account.clone(),
+            priority: self.request.priority,
+            expected_fuel: self.expected_fuel,
+            bytes,
+        }
+    }
+
+    /// The digest of all that the caller asked for: the same key with another digest is refused.
+    pub(crate) fn request_digest(&self) -> Digest {
+        let Self { request, .. } = self;
+        let input = self.input.encoded().digest;
+        request_digest(&self.published.digest, &input, request)
+    }
+
+    /// The row of this job. The input's digest is filled in when it is known, where it is not yet.
+    pub(crate) fn row(&self, input: Option<Digest>) -> JobRow {
+        let Self { request, .. } = self;
+        let input = input.unwrap_or(Digest::from_bytes([0; 32]));
+        let deadline = request.deadline.map(|after| {
+            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            self.now_unix_ms.saturating_add(after).min(i64::MAX.cast_unsigned())
+        });
+        JobRow {
+            id: self.id,
+            account: request.account.clone(),
+            package: self.published.digest,
+            priority: request.priority,
+            submitted_unix_ms: self.now_unix_ms,
+            deadline_unix_ms: deadline,
+            seed: request.seed,
+            fuel_limit: self.limits.fuel,
+            memory_limit: self.limits.memory_bytes,
+            load_limit: self.load_limit,
+            hold: self.price,
+            input,
+            parameters: encode_parameters(&request.parameters),
+            key: request.key.clone(),
+            request: request_digest(&self.published.digest, &input, request),
+            schedule: self.prices.digest,
+        }
+    }
+
+    /// The job, with its hold.
+    pub(crate) fn admitted(
+        self,
+        row: JobRow,
+        hold: Hold,
+        answer: Option<SyncSender<Result<Finished, JobError>>>,
+        key: Option<KeyGuard>,
+    ) -> Admitted {
+        let input = match &hold {
+            Hold::Reserved(_) => Source::Memory(self.input),
+            Hold::Pending => Source::Stored,
+        };
+        Admitted {
+            row,
+            hold,
+            published: self.published,
+            input,
+            parameters: self.request.parameters,
+            prices: self.prices,
+            cancel: stop_at(self.request.deadline),
+            answer,
+            key,
+        }
+    }
+}
+
+pub(crate) fn request_digest(package: &Digest, input: &Digest, request: &JobRequest) -> Digest {
+    let mut hasher = Hasher::new("fuelbox request 1");
+    hasher.field(package.as_bytes()).field(input.as_bytes());
+    hasher.field(&encode_parameters(&request.parameters)).number(request.seed);
+    let limits = request.limits;
+    for limit in [limits.fuel, limits.memory_bytes, limits.load_fuel] {
+        hasher.number(limit.is_some().into()).number(limit.unwrap_or_default());
+    }
+    let deadline = request.deadline.map_or(u64::MAX, |after| after.as_millis() as u64);
+    hasher.number(deadline).number(priority_number(request.priority));
+    hasher.finish()
+}
+
+fn priority_number(priority: Priority) -> u64 {
+    priority.level().into()
+}

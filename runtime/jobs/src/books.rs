@@ -1,0 +1,420 @@
+//! The books: what is written of a job, each step in one transaction.
+//!
+//! Invariants:
+//! - A job is settled once: its row goes from open to final, its money is posted and its receipt is in
+//!   the log, all in one commit or not at all.
+//! - A job in a final state has no open hold.
+//! - What a job pays is never more than what was held for it.
+
+use crate::{
+    job::{JobId, Priority, State},
+    price::Bill,
+    steps::{Step, reach},
+    tables::{self, INLINE_BYTES_MAX, Tables},
+};
+use fuelbox_digest::Digest;
+use fuelbox_ledger::{
+    AccountId, Action, Credits, Ledger, LedgerError, ParseTransferIdError, Purpose, Reservation,
+    StoreError, Transfer, TransferId, Tx,
+};
+use fuelbox_receipt::Envelope;
+use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
+
+/// Why something was not written.
+#[derive(Clone, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BooksError {
+    /// The rules of the ledger, or its store.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The job has ended already.
+    #[error("job {job} has ended: {state}")]
+    Ended { job: JobId, state: &'static str },
+    /// There is no such job.
+    #[error("no job {job}")]
+    UnknownJob { job: JobId },
+    /// The account's key belongs to another job.
+    #[error("key '{key}' is taken by a job that is not known here yet")]
+    KeyTaken { key: String },
+    /// Never: names of transfers are made of names of jobs.
+    #[error(transparent)]
+    Name(#[from] ParseTransferIdError),
+}
+
+impl From<StoreError> for BooksError {
+    fn from(error: StoreError) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for BooksError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+/// The accounts that every host has.
+#[derive(Clone, Debug)]
+pub(crate) struct HouseAccounts {
+    /// Gives out credits, and takes them back.
+    pub(crate) operator: AccountId,
+    /// What the host earned.
+    pub(crate) revenue: AccountId,
+    /// Where the price of a queued job is held.
+    pub(crate) escrow: AccountId,
+}
+
+/// What holds a job's price.
+pub(crate) enum Hold {
+    /// In memory: the caller waits, and a crash forgets it.
+    Reserved(Reservation),
+    /// In the ledger.
+    Pending,
+}
+
+/// What is written of a job when it is taken in.
+#[derive(Clone, Debug)]
+pub(crate) struct JobRow {
+    pub(crate) id: JobId,
+    pub(crate) account: AccountId,
+    pub(crate) package: Digest,
+    pub(crate) priority: Priority,
+    pub(crate) submitted_unix_ms: u64,
+    pub(crate) deadline_unix_ms: Option<u64>,
+    pub(crate) seed: u64,
+    pub(crate) fuel_limit: u64,
+    pub(crate) memory_limit: u64,
+    /// Most fuel of a load that the job pays for; none when its shapes were not new.
+    pub(crate) load_limit: Option<u64>,
+    pub(crate) hold: Credits,
+    pub(crate) input: Digest,
+    /// Canonical bytes.
+    pub(crate) parameters: Vec<u8>,
+    pub(crate) key: Option<String>,
+    /// Digest of all that the caller asked for.
+    pub(crate) request: Digest,
+    /// Digest of the price schedule of the day.
+    pub(crate) schedule: Digest,
+}
+
+/// Content that goes with a job.
+#[derive(Clone)]
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    /// In the database when it is small enough; the large ones are in a file by now.
+    pub(crate) content: Arc<Vec<u8>>,
+    pub(crate) expires_unix_ms: u64,
+}
+
+/// All that is written when a job that ran is done.
+pub(crate) struct Settlement {
+    pub(crate) row: JobRow,
+    pub(crate) hold: Hold,
+    pub(crate) publisher: AccountId,
+    pub(crate) state: State,
+    pub(crate) finished_unix_ms: u64,
+    pub(crate) verdict: &'static str,
+    pub(crate) detail: Option<String>,
+    pub(crate) output: Digest,
+    pub(crate) fuel: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) bill: Bill,
+    pub(crate) credits: Credits,
+    pub(crate) receipt: Envelope,
+    pub(crate) receipt_digest: Digest,
+    /// Canonical bytes of the parameters beside the outputs.
+    pub(crate) reply: Vec<u8>,
+    pub(crate) log: String,
+    pub(crate) blobs: Vec<Blob>,
+    /// Digest of shapes that are prepared now.
+    pub(crate) shapes: Option<Digest>,
+}
+
+/// The books of one host.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pub(crate) ledger: Ledger<Tables>,
+    pub(crate) house: Arc<HouseAccounts>,
+}
+
+impl Books {
+    /// Takes a job in whose owner does not wait: hold, row and input in one commit.
+    pub(crate) fn admit(&self, row: JobRow, blob: Option<Blob>) -> Result<(), BooksError> {
+        let escrow = self.house.escrow.clone();
+        let (account, amount, now) = (row.account.clone(), row.hold, row.submitted_unix_ms);
+        let hold = (amount > Credits::ZERO)
+            .then(|| {
+                let action = Action::Pending {
+                    debit: account,
+                    credit: escrow,
+                    amount,
+                    expires_unix_ms: None,
+                };
+                transfer(&row.id, "hold", Purpose::Hold, action)
+            })
+            .transpose()?;
+        self.ledger.write(move |tx| -> Result<(), BooksError> {
+            if let Some(hold) = &hold {
+                tx.apply(std::slice::from_ref(hold), now)?;
+            }
+            insert_job(tx, &row, State::Queued)?;
+            if let Some(blob) = &blob {
+                keep(tx, blob)?;
+            }
+            reach(Step::AdmitStaged);
+            Ok(())
+        })
+    }
+
+    /// Notes that a worker has a job, and how often that was so before. Not waited for: a crash
+    /// before it is written only forgets the attempt.
+    pub(crate) fn begin(&self, id: JobId) {
+        let work = move |tx: &mut Tx<'_, Tables>| -> Result<(), BooksError> {
+            let sql = "UPDATE job SET state = 'running', attempts = attempts + 1
+                WHERE id = ?1 AND state IN ('queued', 'running')";
+            tx.connection().prepare_cached(sql)?.execute([id.as_bytes()])?;
+            Ok(())
+        };
+        self.ledger.write_then(work, |_| ());
+    }
+
+    /// Writes all that a job came to: money, receipt, row, blobs. `done` hears of it after the commit,
+    /// on the writer's thread.
+    pub(crate) fn settle(
+        &self,
+        settlement: Arc<Settlement>,
+        done: impl FnOnce(Result<(), BooksError>) + Send + 'static,
+    ) {
+        let transfers = match self.transfers(&settlement) {
+            Ok(transfers) => transfers,
+            Err(error) => return done(Err(error.into())),
+        };
+        let work = move |tx: &mut Tx<'_, Tables>| write_settlement(tx, &settlement, &transfers);
+        self.ledger.write_then(work, move |result| {
+            if result.is_ok() {
+                reach(Step::SettleCommitted);
+            }
+            done(result);
+        });
+    }
+
+    /// Ends a job that did not run, and gives its hold back. No bill, no receipt.
+    pub(crate) fn void(
+        &self,
+        id: JobId,
+        state: State,
+        detail: String,
+        now: u64,
+    ) -> Result<(), BooksError> {
+        let pending = leg(&id, "hold")?;
+        let void = Transfer {
+            id: leg(&id, "void")?,
+            purpose: Purpose::Hold,
+            action: Action::Void { pending },
+        };
+        self.ledger.write(move |tx| -> Result<(), BooksError> {
+            let hold = open_job(tx, &id)?;
+            if hold > 0 {
+                tx.apply(std::slice::from_ref(&void), now)?;
+            }
+            let sql = "UPDATE job SET state = ?2, detail = ?3, finished_unix_ms = ?4 WHERE id = ?1";
+            tx.connection().prepare_cached(sql)?.execute(params![
+                id.as_bytes(),
+                state.name(),
+                detail,
+                now.cast_signed()
+            ])?;
+            reach(Step::VoidStaged);
+            Ok(())
+        })?;
+        reach(Step::VoidCommitted);
+        Ok(())
+    }
+
+    /// What a settlement moves. From the caller's account when its price is reserved, out of escrow
+    /// when it is held there.
+    fn transfers(&self, settlement: &Settlement) -> Result<Vec<Transfer>, ParseTransferIdError> {
+        let Settlement { row, bill, .. } = settlement;
+        let id = &row.id;
+        let mut transfers = Vec::with_capacity(4);
+        let debit = match &settlement.hold {
+            Hold::Reserved(_) => &row.account,
+            Hold::Pending => {
+                if row.hold > Credits::ZERO {
+                    let (pending, amount) = (leg(id, "hold")?, settlement.credits);
+                    let action = Action::Post { pending, amount };
+                    transfers.push(transfer(id, "post", Purpose::Charge, action)?);
+                }
+                &self.house.escrow
+            }
+        };
+        let fee = bill.run.checked_sub(bill.publisher).unwrap_or(Credits::ZERO);
+        let load = bill.load.map_or(Credits::ZERO, |(_, credits)| credits);
+        for (name, purpose, credit, amount) in [
+            ("share", Purpose::Share, &settlement.publisher, bill.publisher),
+            ("fee", Purpose::Fee, &self.house.revenue, fee),
+            ("load", Purpose::Fee, &self.house.revenue, load),
+        ] {
+            if amount > Credits::ZERO {
+                let action =
+                    Action::Direct { debit: debit.clone(), credit: credit.clone(), amount };
+                transfers.push(transfer(id, name, purpose, action)?);
+            }
+        }
+        Ok(transfers)
+    }
+}
+
+fn write_settlement(
+    tx: &mut Tx<'_, Tables>,
+    settlement: &Settlement,
+    transfers: &[Transfer],
+) -> Result<(), BooksError> {
+    let Settlement { row, state, .. } = settlement;
+    let now = settlement.finished_unix_ms;
+    // Whatever may be refused comes first: a work that fails after it wrote costs its batch a retry.
+    match &settlement.hold {
+        Hold::Reserved(reservation) => {
+            tx.apply_reserved(reservation, transfers, now)?;
+            insert_job(tx, row, *state)?;
+        }
+        Hold::Pending => {
+            open_job(tx, &row.id)?;
+            tx.apply(transfers, now)?;
+        }
+    }
+    let (tables, connection) = tx.extension();
+    tables::insert_receipt(
+        tables,
+        connection,
+        &row.id,
+        &settlement.receipt,
+        &settlement.receipt_digest,
+    )?;
+    let sql =
+        "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
+        fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
+        log = ?13 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![
+        row.id.as_bytes(),
+        state.name(),
+        now.cast_signed(),
+        settlement.verdict,
+        settlement.detail,
+        settlement.output.as_bytes(),
+        settlement.fuel.cast_signed(),
+        settlement.memory_bytes.cast_signed(),
+        settlement.bill.load.map(|(fuel, _)| fuel.cast_signed()),
+        settlement.credits.micros().cast_signed(),
+        settlement.receipt_digest.as_bytes(),
+        settlement.reply,
+        settlement.log,
+    ])?;
+    for blob in &settlement.blobs {
+        keep(tx, blob)?;
+    }
+    if let Some(shapes) = &settlement.shapes {
+        let load_fuel = settlement.bill.load.map_or(0, |(fuel, _)| fuel);
+        prepare_shape(tx, &row.package, shapes, load_fuel, now)?;
+    }
+    reach(Step::SettleStaged);
+    Ok(())
+}
+
+/// Notes that a package is prepared for these shapes. The one that was used least recently makes room,
+/// as it does among the images.
+pub(crate) fn prepare_shape(
+    tx: &Tx<'_, Tables>,
+    package: &Digest,
+    shapes: &Digest,
+    load_fuel: u64,
+    now: u64,
+) -> rusqlite::Result<()> {
+    let connection = tx.connection();
+    let sql = "INSERT INTO shape (package, shapes, load_fuel, used_unix_ms) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO UPDATE SET used_unix_ms = max(used_unix_ms, excluded.used_unix_ms)";
+    connection.prepare_cached(sql)?.execute(params![
+        package.as_bytes(),
+        shapes.as_bytes(),
+        load_fuel.cast_signed(),
+        now.cast_signed()
+    ])?;
+    let sql = "DELETE FROM shape WHERE package = ?1 AND shapes NOT IN
+        (SELECT shapes FROM shape WHERE package = ?1 ORDER BY used_unix_ms DESC LIMIT ?2)";
+    let kept = fuelbox_engine::constants::SHAPE_IMAGES_MAX as i64;
+    connection.prepare_cached(sql)?.execute(params![package.as_bytes(), kept])?;
+    Ok(())
+}
+
+/// The amount that is held for a job, which must be open.
+fn open_job(tx: &Tx<'_, Tables>, id: &JobId) -> Result<i64, BooksError> {
+    let sql = "SELECT state, hold FROM job WHERE id = ?1";
+    let mut select = tx.connection().prepare_cached(sql)?;
+    let found = select
+        .query_row([id.as_bytes()], |row| {
+            Ok((tables::state(&row.get::<_, String>(0)?)?, row.get(1)?))
+        })
+        .optional()?;
+    let (state, hold) = found.ok_or(BooksError::UnknownJob { job: *id })?;
+    if state.is_final() {
+        return Err(BooksError::Ended { job: *id, state: state.name() });
+    }
+    Ok(hold)
+}
+
+fn insert_job(tx: &Tx<'_, Tables>, row: &JobRow, state: State) -> Result<(), BooksError> {
+    // A job that is settled at once is open for the length of this transaction.
+    let state = if state.is_final() { State::Running } else { state };
+    let sql = "INSERT INTO job (id, account, package, state, priority, submitted_unix_ms, deadline_unix_ms,
+        seed, fuel_limit, memory_limit, load_limit, hold, input, parameters, key, request,
+        schedule)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    let inserted = tx.connection().prepare_cached(sql)?.execute(params![
+        row.id.as_bytes(),
+        row.account.as_str(),
+        row.package.as_bytes(),
+        state.name(),
+        row.priority.level(),
+        row.submitted_unix_ms.cast_signed(),
+        row.deadline_unix_ms.map(u64::cast_signed),
+        row.seed.cast_signed(),
+        row.fuel_limit.cast_signed(),
+        row.memory_limit.cast_signed(),
+        row.load_limit.map_or(-1, u64::cast_signed),
+        row.hold.micros().cast_signed(),
+        row.input.as_bytes(),
+        row.parameters,
+        row.key,
+        row.request.as_bytes(),
+        row.schedule.as_bytes(),
+    ]);
+    match (inserted, &row.key) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some(key)) if error.to_string().contains("job.key") => {
+            Err(BooksError::KeyTaken { key: key.clone() })
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+fn keep(tx: &Tx<'_, Tables>, blob: &Blob) -> rusqlite::Result<()> {
+    let bytes = blob.content.len();
+    let content = (bytes <= INLINE_BYTES_MAX).then_some(blob.content.as_slice());
+    let (digest, expires) = (&blob.digest, blob.expires_unix_ms);
+    tables::keep_blob(tx.connection(), digest, content, bytes as u64, expires)
+}
+
+/// The name of one of a job's transfers.
+fn leg(id: &JobId, name: &str) -> Result<TransferId, ParseTransferIdError> {
+    format!("job:{id}:{name}").parse()
+}
+
+fn transfer(
+    job: &JobId,
+    name: &str,
+    purpose: Purpose,
+    action: Action,
+) -> Result<Transfer, ParseTransferIdError> {
+    Ok(Transfer { id: leg(job, name)?, purpose, action })
+}

@@ -1,0 +1,208 @@
+//! The catalogue: published packages, their models, and the shapes that they are prepared for.
+//!
+//! Models are opened when their first job comes and closed when others are used more. What is open
+//! changes no job's output, fuel or bill.
+
+use crate::{fault::HostFault, records::Records, tables::Tables};
+use fuelbox_digest::Digest;
+use fuelbox_engine::{
+    Archive, Engine, JobLimits, Manifest, Model, Signature, constants::SHAPE_IMAGES_MAX,
+};
+use fuelbox_ledger::{AccountId, Ledger};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, BufReader},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A published package.
+pub(crate) struct Published {
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) publisher: AccountId,
+    /// Fuel and memory of jobs that were run when it was published, by the digest of their shapes.
+    pub(crate) quotes: HashMap<Digest, Quote>,
+    /// Shapes that somebody paid for, the one used last at the end.
+    shapes: Mutex<Vec<Digest>>,
+    model: Mutex<Option<Arc<Model>>>,
+    used: AtomicU64,
+}
+
+/// What a job with these shapes took when its package was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Fuel of the run.
+    pub fuel: u64,
+    /// Linear memory at its largest.
+    pub memory_bytes: u64,
+}
+
+impl Published {
+    pub(crate) fn new(
+        digest: Digest,
+        manifest: Manifest,
+        publisher: AccountId,
+        quotes: HashMap<Digest, Quote>,
+        shapes: Vec<Digest>,
+    ) -> Self {
+        let (shapes, model) = (Mutex::new(shapes), Mutex::new(None));
+        Self { digest, manifest, publisher, quotes, shapes, model, used: AtomicU64::new(0) }
+    }
+
+    /// What the model takes and gives.
+    pub(crate) fn signature(&self) -> &Signature {
+        &self.manifest.signature
+    }
+
+    /// Whether a load for these shapes would be new.
+    pub(crate) fn is_new(&self, shapes: &Digest) -> bool {
+        let known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.signature().needs_shapes() && !known.contains(shapes)
+    }
+
+    /// Notes that shapes are used, and says whether they were new. The engine keeps the images of as
+    /// many shapes, in the same order: so whoever makes it load anew has paid for that.
+    pub(crate) fn use_shapes(&self, shapes: &Digest) -> bool {
+        if !self.signature().needs_shapes() {
+            return false;
+        }
+        let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.iter().position(|other| other == shapes);
+        if let Some(at) = at {
+            known.remove(at);
+        }
+        known.push(*shapes);
+        if known.len() > SHAPE_IMAGES_MAX {
+            known.remove(0);
+        }
+        at.is_none()
+    }
+
+    /// Takes back that shapes were new: they were not prepared after all.
+    pub(crate) fn forget_shapes(&self, shapes: &Digest) {
+        let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|other| other != shapes);
+    }
+
+    /// What a job may use when its caller does not say.
+    pub(crate) fn default_limits(&self) -> JobLimits {
+        let default = JobLimits::default();
+        let asked = self.manifest.limits;
+        let chosen = |asked, default| if asked == 0 { default } else { asked };
+        JobLimits {
+            fuel: chosen(asked.fuel, default.fuel),
+            memory_bytes: chosen(asked.memory_bytes, default.memory_bytes),
+            ..default
+        }
+    }
+}
+
+/// The packages of one host.
+pub(crate) struct Catalogue {
+    folder: PathBuf,
+    engine: Engine,
+    ledger: Ledger<Tables>,
+    models_open_max: usize,
+    packages: Mutex<HashMap<Digest, Arc<Published>>>,
+    uses: AtomicU64,
+}
+
+impl Catalogue {
+    pub(crate) fn open(
+        folder: PathBuf,
+        engine: Engine,
+        ledger: Ledger<Tables>,
+        models_open_max: usize,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let packages = Mutex::default();
+        let uses = AtomicU64::new(0);
+        Ok(Self { folder, engine, ledger, models_open_max, packages, uses })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Where a package's file is.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{}.fbx", digest.hex()))
+    }
+
+    /// A package, when it is published here.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Arc<Published>>, HostFault> {
+        if let Some(found) = self.packages().get(digest) {
+            return Ok(Some(found.clone()));
+        }
+        let found = self.ledger.read(|reader| Records::new(reader).published(digest))??;
+        Ok(found.map(|published| {
+            let published = Arc::new(published);
+            // Two that look at once agree on the first.
+            self.packages().entry(*digest).or_insert(published).clone()
+        }))
+    }
+
+    /// Adds what was just published.
+    pub(crate) fn add(&self, published: Published) {
+        let entry = Arc::new(published);
+        self.packages().entry(entry.digest).or_insert(entry);
+    }
+
+    /// A package's model, opened when it is not.
+    pub(crate) fn model(&self, published: &Published) -> Result<Arc<Model>, HostFault> {
+        published.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        let mut model = published.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = &*model {
+            return Ok(model.clone());
+        }
+        let path = self.path(&published.digest);
+        let lost = |error: io::Error| HostFault::Package {
+            digest: published.digest,
+            text: error.to_string(),
+        };
+        let file = fs::File::open(path).map_err(lost)?;
+        let archive = Archive::read(BufReader::new(file)).map_err(|error| HostFault::Package {
+            digest: published.digest,
+            text: error.to_string(),
+        })?;
+        let found = archive.manifest().digest();
+        if found != published.digest {
+            let text = format!("its file has the package {found}");
+            return Err(HostFault::Package { digest: published.digest, text });
+        }
+        // It loaded when it was published; a load that fails now is this host's doing.
+        let opened = Model::open(&self.engine, archive.package(), &JobLimits::default(), || ())?;
+        let opened = Arc::new(opened);
+        *model = Some(opened.clone());
+        drop(model);
+        self.close_some();
+        Ok(opened)
+    }
+
+    /// Closes the models that were used least recently, when there are too many.
+    fn close_some(&self) {
+        let packages: Vec<_> = self.packages().values().cloned().collect();
+        let is_open = |published: &&Arc<Published>| {
+            // One that is being opened or looked at is in use.
+            published.model.try_lock().is_ok_and(|model| model.is_some())
+        };
+        let mut open: Vec<_> = packages.iter().filter(is_open).collect();
+        open.sort_by_key(|published| published.used.load(Ordering::Relaxed));
+        let surplus = open.len().saturating_sub(self.models_open_max);
+        for published in &open[..surplus] {
+            if let Ok(mut model) = published.model.try_lock() {
+                *model = None;
+            }
+        }
+    }
+
+    fn packages(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<Published>>> {
+        // Only whole entries are ever added.
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

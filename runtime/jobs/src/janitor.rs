@@ -1,0 +1,96 @@
+//! The janitor: what has to be done now and then. Holds that could not be given back are tried again,
+//! and what was kept long enough goes.
+
+use crate::{books::BooksError, job::State, shared::Shared};
+use fuelbox_digest::Digest;
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Between two rounds: soon for a caller whose money is held, seldom for a processor.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Blobs that go in one transaction, so that jobs need not wait long for their own.
+const SWEEP_ROWS: i64 = 500;
+
+/// A file that was stored again within this time may belong to a job that is not committed yet. Longer
+/// than any job.
+const FILE_GRACE: Duration = Duration::from_secs(3_600);
+
+/// A thread of its own.
+pub(crate) struct Janitor {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Janitor {
+    pub(crate) fn start(shared: Arc<Shared>) -> Self {
+        let stop = Arc::<(Mutex<bool>, Condvar)>::default();
+        let seen = stop.clone();
+        let work = move || {
+            let (stop, changed) = &*seen;
+            let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*stopped {
+                drop(stopped);
+                // What fails now is tried again in the next round.
+                let _ = round(&shared);
+                stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
+                if !*stopped {
+                    let waited = changed.wait_timeout(stopped, ROUND);
+                    stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        };
+        // Without the thread, holds are given back at the next start.
+        let thread = thread::Builder::new().name("janitor".into()).spawn(work).ok();
+        Self { stop, thread }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn round(shared: &Shared) -> Result<(), BooksError> {
+    let waiting =
+        std::mem::take(&mut *shared.to_void.lock().unwrap_or_else(PoisonError::into_inner));
+    for (id, detail) in waiting {
+        shared.void(id, State::Faulted, &detail);
+        shared.wake(&id);
+    }
+    while sweep(shared)? {}
+    Ok(())
+}
+
+/// Removes some of what was kept long enough; says whether there may be more.
+fn sweep(shared: &Shared) -> Result<bool, BooksError> {
+    let now = shared.now_unix_ms().cast_signed();
+    let any = shared.books.ledger.read(|reader| -> rusqlite::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM blob WHERE expires_unix_ms < ?1)";
+        reader.connection().prepare_cached(sql)?.query_row([now], |row| row.get(0))
+    })??;
+    if !any {
+        return Ok(false);
+    }
+    let gone = shared.books.ledger.write(move |tx| -> Result<_, BooksError> {
+        let sql = "DELETE FROM blob WHERE seq IN
+            (SELECT seq FROM blob WHERE expires_unix_ms < ?1 LIMIT ?2)
+            RETURNING digest, content IS NULL";
+        let mut delete = tx.connection().prepare_cached(sql)?;
+        let rows = delete.query_map([now, SWEEP_ROWS], |row| {
+            Ok((Digest::from_bytes(row.get(0)?), row.get::<_, bool>(1)?))
+        })?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?)
+    })?;
+    for (digest, _) in gone.iter().filter(|(_, in_file)| *in_file) {
+        // One that stays takes room, and is removed when its content comes and goes again.
+        let _ = shared.blobs.remove(digest, FILE_GRACE);
+    }
+    Ok(gone.len() as i64 == SWEEP_ROWS)
+}

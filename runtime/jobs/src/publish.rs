@@ -1,0 +1,391 @@
+//! Publishing: a package file becomes something that jobs can name.
+//!
+//! The package is read and checked, loaded, and its golden cases are run; what that burns is the
+//! publisher's bill, also when it fails. Then file and rows are stored: the file first, so that a row
+//! never names a file that is not there.
+
+use crate::{
+    blobs::sync_folder,
+    books::{HouseAccounts, prepare_shape},
+    catalogue::{Catalogue, Published, Quote},
+    fault::{HostFault, PublishError},
+    price::Schedule,
+    records::Records,
+    steps::{Step, reach},
+    tables::Tables,
+};
+use fuelbox_digest::Digest;
+use fuelbox_engine::{
+    Archive, Cancel, GoldenCase, JobLimits, Model, ModelError, OwnedParameter, Tensor, Verdict,
+    output_digest, shapes_digest,
+};
+use fuelbox_ledger::{
+    AccountId, AccountKind, Action, Credits, Ledger, LedgerError, Purpose, Reservation, Transfer,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+};
+
+/// What publishing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The package's name in jobs and receipts.
+    pub digest: Digest,
+    /// Of the manifest.
+    pub name: String,
+    /// Of the manifest.
+    pub version: String,
+    /// Fuel of the load, of loads for the shapes of golden cases, and of their runs.
+    pub fuel: u64,
+    /// What the publisher paid.
+    pub credits: Credits,
+    /// Whether it was published before; then nothing was billed.
+    pub repeated: bool,
+}
+
+/// What it takes to publish.
+pub(crate) struct Publisher<'a> {
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) ledger: &'a Ledger<Tables>,
+    pub(crate) house: &'a HouseAccounts,
+    pub(crate) schedule: &'a Schedule,
+    pub(crate) now_unix_ms: u64,
+}
+
+/// What the guest burned so far, on the publisher's bill.
+#[derive(Default)]
+struct Burned {
+    load_fuel: u64,
+    /// The runs' price, each rounded as a job's is.
+    runs_micro: u64,
+    runs_fuel: u64,
+}
+
+/// What was learned on the way.
+#[derive(Default)]
+struct Learned {
+    quotes: HashMap<Digest, Quote>,
+    /// Fuel of loads by shapes, in the order in which they were used.
+    shapes: Vec<(Digest, u64)>,
+}
+
+impl Publisher<'_> {
+    /// Publishes a package file for an account. Loads may burn `load_fuel` each.
+    pub(crate) fn publish(
+        &self,
+        account: &AccountId,
+        file: &[u8],
+        load_fuel: u64,
+    ) -> Result<Publication, PublishError> {
+        let archive = Archive::read(file)?;
+        let manifest = archive.manifest();
+        let digest = manifest.digest();
+        self.check_account(account)?;
+        if let Some(earlier) = self.earlier(&digest, &manifest.name, &manifest.version)? {
+            return Ok(earlier);
+        }
+        // Loads once for itself and once for each golden case, at most.
+        let loads = 1 + manifest.golden.len() as u64;
+        let runs = u64::try_from(manifest.golden.len()).unwrap_or(u64::MAX);
+        let run =
+            self.schedule.run(case_limits(manifest).fuel, case_limits(manifest).memory_bytes)?;
+        let hold = times(self.schedule.load(load_fuel)?, loads)
+            .zip(times(run, runs))
+            .and_then(|(load, run)| load.checked_add(run))
+            .ok_or(crate::price::PriceError::Overflow { fuel: load_fuel })?;
+        let reservation = self.ledger.reserve(account, hold)?;
+        let mut burned = Burned::default();
+        match self.try_out(&archive, load_fuel, &mut burned) {
+            Ok(learned) => {
+                self.store_file(&digest, file)?;
+                reach(Step::PackageStored);
+                self.commit(account, &archive, reservation, &burned, learned)
+            }
+            Err(PublishError::Fault(fault)) => Err(fault.into()),
+            Err(refused) => {
+                self.bill_failure(account, &digest, reservation, &burned)?;
+                Err(refused)
+            }
+        }
+    }
+
+    fn check_account(&self, account: &AccountId) -> Result<(), PublishError> {
+        let found = self.ledger.read(|reader| reader.account(account))??;
+        match found {
+            None => {
+                let account = account.clone();
+                Err(fuelbox_ledger::Rejected::UnknownAccount { account }.into())
+            }
+            Some(found) if found.kind == AccountKind::Publisher => Ok(()),
+            Some(found) => Err(PublishError::NoPublisher {
+                account: account.to_string(),
+                kind: found.kind.to_string(),
+            }),
+        }
+    }
+
+    /// The same package, published before.
+    fn earlier(
+        &self,
+        digest: &Digest,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<Publication>, PublishError> {
+        let found = self.ledger.read(|reader| Records::new(reader).package(name, version))??;
+        match found {
+            None => Ok(None),
+            Some(found) if found.digest == *digest => Ok(Some(Publication {
+                digest: *digest,
+                name: name.into(),
+                version: version.into(),
+                fuel: 0,
+                credits: Credits::ZERO,
+                repeated: true,
+            })),
+            Some(found) => Err(PublishError::Taken {
+                name: name.into(),
+                version: version.into(),
+                digest: found.digest,
+            }),
+        }
+    }
+
+    /// Loads the model and runs its golden cases.
+    fn try_out(
+        &self,
+        archive: &Archive,
+        load_fuel: u64,
+        burned: &mut Burned,
+    ) -> Result<Learned, PublishError> {
+        let manifest = archive.manifest();
+        let load_limits = JobLimits { fuel: load_fuel, ..JobLimits::default() };
+        let engine = self.catalogue.engine();
+        let model = Model::open(engine, archive.package(), &load_limits, || ())
+            .map_err(|error| burned.load_failed(error))?;
+        let fuel = model.image().load_usage().fuel;
+        // The image may have been there already.
+        if fuel > load_fuel {
+            burned.load_fuel = load_fuel;
+            return Err(PublishError::LoadLimit { found: fuel, allowed: load_fuel });
+        }
+        burned.load_fuel = fuel;
+        if *model.signature() != manifest.signature {
+            return Err(PublishError::Signature);
+        }
+        let mut learned = Learned::default();
+        for case in &manifest.golden {
+            let refuse = |text: String| PublishError::Golden { name: case.name.clone(), text };
+            let (inputs, parameters) = read_case(archive, case).map_err(refuse)?;
+            let limits = case_limits(manifest);
+            let prepared = model
+                .prepare(&inputs, &parameters, &limits, &load_limits)
+                .map_err(|error| burned.load_failed(error))?;
+            let shapes = shapes_digest(&inputs);
+            if model.signature().needs_shapes()
+                && !learned.shapes.iter().any(|(known, _)| *known == shapes)
+            {
+                let fuel = prepared.image().load_usage().fuel.min(load_fuel);
+                burned.load_fuel = burned.load_fuel.saturating_add(fuel);
+                learned.shapes.push((shapes, fuel));
+            }
+            let outcome = prepared
+                .run(&limits, case.seed, &Cancel::default())
+                .map_err(|fault| HostFault::Engine(fault.into()))?;
+            let usage = outcome.usage;
+            burned.runs_fuel = burned.runs_fuel.saturating_add(usage.fuel);
+            let price = self.schedule.run(usage.fuel, usage.memory_bytes_peak)?;
+            burned.runs_micro = burned.runs_micro.saturating_add(price.micros());
+            check_case(case, &outcome.verdict, &usage, engine.profile()).map_err(refuse)?;
+            let quote = Quote { fuel: usage.fuel, memory_bytes: usage.memory_bytes_peak };
+            learned.quotes.insert(shapes, quote);
+        }
+        Ok(learned)
+    }
+
+    /// The package's file, in its place and lasting.
+    fn store_file(&self, digest: &Digest, file: &[u8]) -> Result<(), HostFault> {
+        let path = self.catalogue.path(digest);
+        let write = || -> io::Result<()> {
+            let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+            let mut unfinished =
+                tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder)?;
+            unfinished.write_all(file)?;
+            unfinished.as_file().sync_all()?;
+            unfinished.persist(&path).map_err(|error| error.error)?;
+            sync_folder(folder)
+        };
+        write().map_err(|error| HostFault::Package { digest: *digest, text: error.to_string() })
+    }
+
+    fn commit(
+        &self,
+        account: &AccountId,
+        archive: &Archive,
+        reservation: Reservation,
+        burned: &Burned,
+        learned: Learned,
+    ) -> Result<Publication, PublishError> {
+        let manifest = archive.manifest();
+        let digest = manifest.digest();
+        let credits = self.price(burned)?;
+        let transfers: Vec<_> = self
+            .charge(account, &format!("package:{}", digest.hex()), credits)?
+            .into_iter()
+            .collect();
+        let (now, load_fuel) = (self.now_unix_ms, burned.load_fuel);
+        let bytes = manifest.to_bytes();
+        let (name, version) = (manifest.name.clone(), manifest.version.clone());
+        let owner = account.clone();
+        let rows = learned.quotes.clone();
+        let shapes = learned.shapes.clone();
+        let row_name = (name.clone(), version.clone());
+        self.ledger.write(move |tx| -> Result<(), LedgerError> {
+            tx.apply_reserved(&reservation, &transfers, now)?;
+            let sql = "INSERT INTO package (digest, name, version, publisher, manifest, load_fuel,
+                load_credits, published_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
+                digest.as_bytes(),
+                row_name.0,
+                row_name.1,
+                owner.as_str(),
+                bytes,
+                load_fuel.cast_signed(),
+                credits.micros().cast_signed(),
+                now.cast_signed()
+            ])?;
+            for (shapes, quote) in &rows {
+                let sql =
+                    "INSERT INTO quote (package, shapes, fuel, memory_bytes) VALUES (?1, ?2, ?3, ?4)";
+                tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
+                    digest.as_bytes(),
+                    shapes.as_bytes(),
+                    quote.fuel.cast_signed(),
+                    quote.memory_bytes.cast_signed()
+                ])?;
+            }
+            for (shapes, fuel) in &shapes {
+                prepare_shape(tx, &digest, shapes, *fuel, now)?;
+            }
+            reach(Step::PackageStaged);
+            Ok(())
+        })?;
+        reach(Step::PackageCommitted);
+        let shapes = learned.shapes.into_iter().map(|(shapes, _)| shapes).collect();
+        let (owner, quotes) = (account.clone(), learned.quotes);
+        self.catalogue.add(Published::new(digest, manifest.clone(), owner, quotes, shapes));
+        let fuel = burned.load_fuel.saturating_add(burned.runs_fuel);
+        Ok(Publication { digest, name, version, fuel, credits, repeated: false })
+    }
+
+    /// What a package burned that was then refused. Each attempt is paid for.
+    fn bill_failure(
+        &self,
+        account: &AccountId,
+        digest: &Digest,
+        reservation: Reservation,
+        burned: &Burned,
+    ) -> Result<(), PublishError> {
+        let attempt = crate::job::JobId::new(self.now_unix_ms);
+        let name = format!("refused:{}:{attempt}", &digest.hex()[..16]);
+        let Some(transfer) = self.charge(account, &name, self.price(burned)?)? else {
+            return Ok(());
+        };
+        let now = self.now_unix_ms;
+        self.ledger.write(move |tx| -> Result<(), LedgerError> {
+            tx.apply_reserved(&reservation, std::slice::from_ref(&transfer), now)?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn price(&self, burned: &Burned) -> Result<Credits, PublishError> {
+        let load = self.schedule.load(burned.load_fuel)?;
+        let runs = Credits::from_micros(burned.runs_micro);
+        let overflow = crate::price::PriceError::Overflow { fuel: burned.load_fuel };
+        Ok(runs.and_then(|runs| load.checked_add(runs)).ok_or(overflow)?)
+    }
+
+    fn charge(
+        &self,
+        account: &AccountId,
+        name: &str,
+        amount: Credits,
+    ) -> Result<Option<Transfer>, PublishError> {
+        if amount == Credits::ZERO {
+            return Ok(None);
+        }
+        let id = name.parse().map_err(|error| HostFault::Books(format!("{error}")))?;
+        let (debit, credit) = (account.clone(), self.house.revenue.clone());
+        let action = Action::Direct { debit, credit, amount };
+        Ok(Some(Transfer { id, purpose: Purpose::Fee, action }))
+    }
+}
+
+impl Burned {
+    fn load_failed(&mut self, error: ModelError) -> PublishError {
+        if let ModelError::Load(outcome) = &error {
+            self.load_fuel = self.load_fuel.saturating_add(outcome.usage.fuel);
+        }
+        error.into()
+    }
+}
+
+fn times(credits: Credits, count: u64) -> Option<Credits> {
+    credits.micros().checked_mul(count).and_then(Credits::from_micros)
+}
+
+/// What a golden case may use: what the package asks for; all there is where it asks for nothing.
+fn case_limits(manifest: &fuelbox_engine::Manifest) -> JobLimits {
+    let default = JobLimits::default();
+    let chosen = |asked, default| if asked == 0 { default } else { asked };
+    JobLimits {
+        fuel: chosen(manifest.limits.fuel, default.fuel),
+        memory_bytes: chosen(manifest.limits.memory_bytes, default.memory_bytes),
+        ..default
+    }
+}
+
+/// The request of a golden case.
+fn read_case(
+    archive: &Archive,
+    case: &GoldenCase,
+) -> Result<(Vec<Tensor>, Vec<OwnedParameter>), String> {
+    let message = fuelbox_abi::Message::decode(archive.part(&case.input));
+    let message = message.map_err(|error| format!("its input: {error}"))?;
+    let tensors = message.tensors().map(Tensor::from).collect();
+    let parameters = message.parameters().map(OwnedParameter::from).collect();
+    Ok((tensors, parameters))
+}
+
+/// Whether a case came out as its package says. Under another profile fuel may differ, outputs may
+/// not.
+fn check_case(
+    case: &GoldenCase,
+    verdict: &Verdict,
+    usage: &fuelbox_engine::Usage,
+    profile: Digest,
+) -> Result<(), String> {
+    let Verdict::Completed { outputs, .. } = verdict else {
+        let detail = verdict.detail().unwrap_or_default();
+        return Err(format!("{}: {detail}", verdict.name()));
+    };
+    let differences: BTreeMap<_, _> = [
+        ("outputs", output_digest(outputs).to_string(), case.output_digest.to_string(), true),
+        ("fuel", usage.fuel.to_string(), case.fuel.to_string(), false),
+        ("memory", usage.memory_bytes_peak.to_string(), case.memory_bytes_peak.to_string(), false),
+    ]
+    .into_iter()
+    .filter(|(_, found, expected, always)| {
+        found != expected && (*always || case.engine_profile == profile)
+    })
+    .map(|(what, found, expected, _)| {
+        (what, format!("{what} {found}, the package says {expected}"))
+    })
+    .collect();
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(differences.into_values().collect::<Vec<_>>().join("; "))
+    }
+}

@@ -1,0 +1,387 @@
+//! The queue: jobs of many accounts wait for a worker, and accounts share the workers fairly.
+//!
+//! Each account has a *virtual time*: the fuel that it was given. The account with the least of it
+//! comes next; what its job is expected to burn is added when it is taken, and corrected when the job
+//! is done. So an account with a thousand jobs and one with a single job get the same share while both
+//! wait. An account that comes back starts where the others are: idle time is not saved up.
+//!
+//! Within an account, the higher priority comes first, then the earlier job.
+
+use crate::job::{JobId, Priority};
+use fuelbox_ledger::AccountId;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// What the queue knows of a job, beside the job itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) id: JobId,
+    pub(crate) account: AccountId,
+    pub(crate) priority: Priority,
+    /// What it will probably burn, for the account's turn.
+    pub(crate) expected_fuel: u64,
+    /// Memory that it takes while it waits.
+    pub(crate) bytes: u64,
+}
+
+/// Why a job cannot wait here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Full {
+    /// Too many.
+    #[error("the queue is full: {jobs} jobs wait, allowed are {allowed}")]
+    Jobs { jobs: usize, allowed: usize },
+    /// Too large.
+    #[error("the queue is full: jobs of {bytes} bytes would wait, allowed are {allowed}")]
+    Bytes { bytes: u64, allowed: u64 },
+    /// No more jobs are taken.
+    #[error("the host is shutting down")]
+    Closed,
+}
+
+/// What may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Jobs.
+    pub jobs: usize,
+    /// Bytes of requests that wait in memory.
+    pub bytes: u64,
+}
+
+impl Default for QueueLimits {
+    /// 10,000 jobs (seconds of small models, minutes of large ones: who would wait longer should hear
+    /// so at once) with 1 GiB of requests.
+    fn default() -> Self {
+        Self { jobs: 10_000, bytes: 1 << 30 }
+    }
+}
+
+/// Jobs that wait, each with what the workers need for it.
+pub(crate) struct Queue<T> {
+    limits: QueueLimits,
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+struct State<T> {
+    accounts: HashMap<AccountId, Account<T>>,
+    /// Accounts with jobs that wait, by virtual time.
+    turns: BTreeSet<(u128, AccountId)>,
+    /// Where a job is.
+    places: HashMap<JobId, (AccountId, Place)>,
+    /// Virtual time of the account that was served last.
+    now: u128,
+    /// Arrivals so far.
+    arrivals: u64,
+    bytes: u64,
+    closed: bool,
+}
+
+/// Sorted as jobs of one account are served: high priorities first, then early arrivals.
+type Place = (std::cmp::Reverse<Priority>, u64);
+
+struct Account<T> {
+    time: u128,
+    waiting: BTreeMap<Place, (Ticket, T)>,
+    /// Jobs that workers have.
+    running: usize,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new(limits: QueueLimits) -> Self {
+        let state = State {
+            accounts: HashMap::new(),
+            turns: BTreeSet::new(),
+            places: HashMap::new(),
+            now: 0,
+            arrivals: 0,
+            bytes: 0,
+            closed: false,
+        };
+        Self { limits, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// No code that can panic runs while the lock is held, so it is never poisoned half-way.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more job of this size may wait. Only a look: the answer may change.
+    pub(crate) fn room(&self, bytes: u64) -> Result<(), Full> {
+        self.lock().room(self.limits, bytes)
+    }
+
+    /// Lets a job wait.
+    pub(crate) fn push(&self, ticket: Ticket, job: T) -> Result<(), Full> {
+        let mut state = self.lock();
+        state.room(self.limits, ticket.bytes)?;
+        state.push(ticket, job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Lets a job wait that was promised a place: one that was there before a restart, or whose hold
+    /// is committed.
+    pub(crate) fn push_promised(&self, ticket: Ticket, job: T) -> Result<(), Full> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Full::Closed);
+        }
+        state.push(ticket, job);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// The next job; none when the queue is closed. Waits for one.
+    pub(crate) fn pop(&self) -> Option<(Ticket, T)> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(job) = state.pop() {
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Says that a worker is done with a job, and what it burned.
+    pub(crate) fn done(&self, ticket: &Ticket, fuel: u64) {
+        self.lock().done(ticket, fuel);
+    }
+
+    /// Takes a waiting job out of the queue.
+    pub(crate) fn remove(&self, id: &JobId) -> Option<(Ticket, T)> {
+        self.lock().remove(id)
+    }
+
+    /// How many jobs wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().places.len()
+    }
+
+    /// Takes no more jobs and gives none; those that wait are given back.
+    pub(crate) fn close(&self) -> Vec<(Ticket, T)> {
+        let mut state = self.lock();
+        state.closed = true;
+        let ids: Vec<_> = state.places.keys().copied().collect();
+        let left = ids.iter().filter_map(|id| state.remove(id)).collect();
+        drop(state);
+        self.changed.notify_all();
+        left
+    }
+}
+
+impl<T> State<T> {
+    fn room(&self, limits: QueueLimits, bytes: u64) -> Result<(), Full> {
+        if self.closed {
+            return Err(Full::Closed);
+        }
+        let jobs = self.places.len();
+        if jobs >= limits.jobs {
+            return Err(Full::Jobs { jobs, allowed: limits.jobs });
+        }
+        let bytes = self.bytes.saturating_add(bytes);
+        if bytes > limits.bytes {
+            return Err(Full::Bytes { bytes, allowed: limits.bytes });
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, ticket: Ticket, job: T) {
+        let now = self.now;
+        let place = (std::cmp::Reverse(ticket.priority), self.arrivals);
+        self.arrivals += 1;
+        self.bytes = self.bytes.saturating_add(ticket.bytes);
+        self.places.insert(ticket.id, (ticket.account.clone(), place));
+        let account = self.accounts.entry(ticket.account.clone()).or_insert_with(|| Account {
+            time: now,
+            waiting: BTreeMap::new(),
+            running: 0,
+        });
+        if account.waiting.is_empty() {
+            account.time = account.time.max(now);
+            self.turns.insert((account.time, ticket.account.clone()));
+        }
+        account.waiting.insert(place, (ticket, job));
+    }
+
+    fn pop(&mut self) -> Option<(Ticket, T)> {
+        let (time, id) = self.turns.pop_first()?;
+        let account = self.accounts.get_mut(&id)?;
+        let (_, (ticket, job)) = account.waiting.pop_first()?;
+        self.now = time;
+        account.time = time.saturating_add(ticket.expected_fuel.into());
+        account.running += 1;
+        if !account.waiting.is_empty() {
+            self.turns.insert((account.time, id));
+        }
+        self.places.remove(&ticket.id);
+        self.bytes = self.bytes.saturating_sub(ticket.bytes);
+        Some((ticket, job))
+    }
+
+    fn done(&mut self, ticket: &Ticket, fuel: u64) {
+        let Some(account) = self.accounts.get_mut(&ticket.account) else {
+            return;
+        };
+        account.running = account.running.saturating_sub(1);
+        let time = account.time.saturating_sub(ticket.expected_fuel.into());
+        let time = time.saturating_add(fuel.into());
+        if self.turns.remove(&(account.time, ticket.account.clone())) {
+            self.turns.insert((time, ticket.account.clone()));
+        }
+        account.time = time;
+        self.forget(&ticket.account);
+    }
+
+    fn remove(&mut self, id: &JobId) -> Option<(Ticket, T)> {
+        let (account_id, place) = self.places.remove(id)?;
+        let account = self.accounts.get_mut(&account_id)?;
+        let (ticket, job) = account.waiting.remove(&place)?;
+        self.bytes = self.bytes.saturating_sub(ticket.bytes);
+        if account.waiting.is_empty() {
+            self.turns.remove(&(account.time, account_id.clone()));
+            self.forget(&account_id);
+        }
+        Some((ticket, job))
+    }
+
+    /// An account without jobs that is not ahead of the others needs no memory of its own.
+    fn forget(&mut self, id: &AccountId) {
+        let idle = |account: &Account<T>| {
+            account.waiting.is_empty() && account.running == 0 && account.time <= self.now
+        };
+        if self.accounts.get(id).is_some_and(idle) {
+            self.accounts.remove(id);
+        }
+        // Those that were ahead when they left: looked at when there are many.
+        if self.accounts.len() > 2 * (self.turns.len() + ACCOUNTS_KEPT) {
+            let now = self.now;
+            self.accounts.retain(|_, account| {
+                !account.waiting.is_empty() || account.running > 0 || account.time > now
+            });
+        }
+    }
+}
+
+/// Idle accounts that are remembered without a look at whether they need to be.
+const ACCOUNTS_KEPT: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(account: &str, priority: u8, fuel: u64) -> Ticket {
+        Ticket {
+            id: JobId::new(0),
+            account: account.parse().expect("an account"),
+            priority: Priority::new(priority).expect("a priority"),
+            expected_fuel: fuel,
+            bytes: 10,
+        }
+    }
+
+    fn queue(jobs: usize, bytes: u64) -> Queue<&'static str> {
+        Queue::new(QueueLimits { jobs, bytes })
+    }
+
+    /// Pops what waits, in order, each job done before the next.
+    fn drain(queue: &Queue<&'static str>) -> Vec<&'static str> {
+        let mut order = Vec::new();
+        while queue.len() > 0 {
+            let (ticket, job) = queue.pop().expect("open");
+            queue.done(&ticket, ticket.expected_fuel);
+            order.push(job);
+        }
+        order
+    }
+
+    #[test]
+    fn accounts_take_turns_by_fuel() {
+        let queue = queue(100, 1_000);
+        for job in ["a1", "a2", "a3", "a4"] {
+            queue.push(ticket("a", 5, 100), job).expect("room");
+        }
+        queue.push(ticket("b", 5, 200), "b1").expect("room");
+        queue.push(ticket("b", 5, 200), "b2").expect("room");
+        assert_eq!(drain(&queue), ["a1", "b1", "a2", "a3", "a4", "b2"]);
+    }
+
+    #[test]
+    fn priorities_count_within_an_account_only() {
+        let queue = queue(100, 1_000);
+        for (priority, job) in [(5, "a5"), (0, "a0"), (9, "a9"), (5, "a5 later")] {
+            queue.push(ticket("a", priority, 100), job).expect("room");
+        }
+        queue.push(ticket("b", 0, 100), "b0").expect("room");
+        assert_eq!(drain(&queue), ["a9", "b0", "a5", "a5 later", "a0"]);
+    }
+
+    #[test]
+    fn idle_time_is_not_saved_up() {
+        let queue = queue(100, 1_000);
+        for job in ["a1", "a2"] {
+            queue.push(ticket("a", 5, 1_000), job).expect("room");
+        }
+        assert_eq!(drain(&queue), ["a1", "a2"]);
+        // `b` was not there; it does not get 2,000 fuel in advance.
+        for job in ["b1", "b2", "b3"] {
+            queue.push(ticket("b", 5, 1_000), job).expect("room");
+        }
+        queue.push(ticket("a", 5, 1_000), "a3").expect("room");
+        assert_eq!(drain(&queue), ["b1", "b2", "a3", "b3"]);
+    }
+
+    #[test]
+    fn what_a_job_really_burned_counts() {
+        let queue = queue(100, 1_000);
+        for job in ["a1", "a2"] {
+            queue.push(ticket("a", 5, 1_000), job).expect("room");
+        }
+        queue.push(ticket("b", 5, 500), "b1").expect("room");
+        let (first, job) = queue.pop().expect("open");
+        assert_eq!(job, "a1");
+        queue.done(&first, 1); // it failed at once
+        let order: Vec<_> = (0..2).filter_map(|_| queue.pop()).map(|(_, job)| job).collect();
+        assert_eq!(order, ["b1", "a2"]);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_closes() {
+        let queue = queue(2, 25);
+        let first = ticket("a", 5, 1);
+        queue.push(first.clone(), "1").expect("room");
+        let large = Ticket { bytes: 16, ..ticket("a", 5, 1) };
+        let full = Full::Bytes { bytes: 26, allowed: 25 };
+        assert_eq!(queue.push(large.clone(), "2"), Err(full));
+        queue.push(Ticket { bytes: 15, ..large }, "2").expect("room");
+        let full = Full::Jobs { jobs: 2, allowed: 2 };
+        assert_eq!(queue.push(ticket("b", 5, 1), "3"), Err(full.clone()));
+        assert_eq!(queue.room(0), Err(full));
+        queue.push_promised(ticket("b", 5, 1), "3").expect("promised");
+        assert_eq!(queue.remove(&first.id).map(|(_, job)| job), Some("1"));
+        assert!(queue.remove(&first.id).is_none());
+        let mut left: Vec<_> = queue.close().into_iter().map(|(_, job)| job).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["2", "3"]);
+        assert!(queue.pop().is_none());
+        assert_eq!(queue.push(ticket("a", 5, 1), "4"), Err(Full::Closed));
+    }
+
+    #[test]
+    fn accounts_that_left_are_forgotten() {
+        let queue = queue(100, 1_000);
+        for account in 0..10_000 {
+            queue.push(ticket(&format!("a{account}"), 5, 7), "job").expect("room");
+            assert_eq!(drain(&queue), ["job"]);
+        }
+        let kept = queue.lock().accounts.len();
+        assert!(kept <= 2 * ACCOUNTS_KEPT + 1, "{kept} accounts");
+    }
+}

@@ -1,0 +1,133 @@
+//! What workers, callers and the janitor share.
+
+use crate::{
+    admit::Admitted,
+    blobs::Blobs,
+    books::{Books, Hold},
+    catalogue::Catalogue,
+    fault::{HostFault, JobError},
+    job::{JobId, State},
+    keys_in_flight::KeysInFlight,
+    price::PriceList,
+    queue::Queue,
+    tables,
+};
+use fuelbox_digest::Digest;
+use fuelbox_engine::Cancel;
+use fuelbox_receipt::{Envelope, KeyStore, Receipt};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::{Duration, SystemTime},
+};
+
+pub(crate) struct Shared {
+    pub(crate) books: Books,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) queue: Queue<Admitted>,
+    pub(crate) prices: Arc<PriceList>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) keys: RwLock<KeyStore>,
+    pub(crate) keys_in_flight: KeysInFlight,
+    /// How long inputs and outputs are kept.
+    pub(crate) retention: Duration,
+    pub(crate) running: Mutex<HashMap<JobId, Cancel>>,
+    pub(crate) waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
+    /// Jobs whose hold could not be given back when their worker tried.
+    pub(crate) to_void: Mutex<Vec<(JobId, String)>>,
+}
+
+impl Shared {
+    /// The one clock of this crate.
+    pub(crate) fn now_unix_ms(&self) -> u64 {
+        now_unix_ms()
+    }
+
+    /// When content that is stored now may go.
+    pub(crate) fn expires(&self) -> u64 {
+        let keep = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
+        self.now_unix_ms().saturating_add(keep).min(i64::MAX.cast_unsigned())
+    }
+
+    pub(crate) fn sign(&self, receipt: &Receipt) -> Result<Envelope, HostFault> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Envelope::sign(receipt, keys.current()).map_err(|error| HostFault::Books(error.to_string()))
+    }
+
+    /// Stored content.
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, HostFault> {
+        let found =
+            self.books.ledger.read(|reader| tables::blob(reader.connection(), digest))??;
+        match found {
+            None => Ok(None),
+            Some(Some(content)) => Ok(Some(content)),
+            Some(None) => self.blobs.get(digest).map_err(HostFault::Blobs),
+        }
+    }
+
+    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<JobId, Cancel>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of a job that will not be settled: its hold is free, and its owner hears why.
+    pub(crate) fn drop_unstarted(self: &Arc<Self>, job: Admitted, state: State, error: JobError) {
+        let Admitted { row, hold, answer, key, .. } = job;
+        match hold {
+            Hold::Reserved(reservation) => drop(reservation),
+            Hold::Pending => self.void(row.id, state, &error.to_string()),
+        }
+        drop(key);
+        if let Some(answer) = answer {
+            // Whoever waited may be gone.
+            let _ = answer.try_send(Err(error));
+        }
+        self.wake(&row.id);
+    }
+
+    /// Gives a queued job's hold back, now or as soon as the store works again.
+    pub(crate) fn void(&self, id: JobId, state: State, detail: &str) {
+        let voided = self.books.void(id, state, detail.to_owned(), self.now_unix_ms());
+        if let Err(crate::books::BooksError::Ledger(_)) = voided {
+            self.void_later(id, detail.to_owned());
+        }
+    }
+
+    /// Leaves it to the janitor to give a hold back.
+    pub(crate) fn void_later(&self, id: JobId, detail: String) {
+        self.to_void.lock().unwrap_or_else(PoisonError::into_inner).push((id, detail));
+    }
+
+    /// Registers somebody who waits for a job's end.
+    pub(crate) fn listen(&self, id: &JobId) -> Receiver<()> {
+        let (sender, receiver) = sync_channel(1);
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = waiters.entry(*id).or_default();
+        // Those that went away are gone when the next one comes.
+        listeners.retain(|listener| !is_gone(listener));
+        listeners.push(sender);
+        receiver
+    }
+
+    /// Wakes all who wait for a job.
+    pub(crate) fn wake(&self, id: &JobId) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        for waiter in waiters.remove(id).unwrap_or_default() {
+            let _ = waiter.try_send(());
+        }
+    }
+}
+
+/// Whether nobody hears a sender any more. Its one place may be taken by a word that was not heard
+/// yet.
+fn is_gone(sender: &SyncSender<()>) -> bool {
+    matches!(sender.try_send(()), Err(std::sync::mpsc::TrySendError::Disconnected(())))
+}
+
+/// Milliseconds since 1970 in UTC.
+pub(crate) fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

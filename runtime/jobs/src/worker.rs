@@ -1,0 +1,382 @@
+//! Workers: admitted jobs are run, priced, signed for and settled, one thread for each core.
+//!
+//! A worker does not wait for the commit of a job: the writer answers the caller, and the worker goes
+//! on with the next one.
+
+use crate::{
+    admit::{Admitted, Input, Source},
+    books::{Blob, Hold, Settlement},
+    execute::{Executed, Work, execute},
+    fault::{HostFault, JobError},
+    job::{End, Finished, JobRecord, State},
+    queue::Ticket,
+    shared::Shared,
+    steps::{Step, reach},
+    tables::INLINE_BYTES_MAX,
+};
+use fuelbox_digest::Digest;
+use fuelbox_engine::{
+    JobLimits, Outcome, Place, Tensor, Verdict, decode_tensors, encode_parameters, encode_tensors,
+    shapes_digest,
+};
+use fuelbox_receipt::{self as receipt, Envelope, Receipt};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc::SyncSender},
+};
+
+/// Serves the queue until it is closed. `number` counts the workers.
+pub(crate) fn work(shared: &Arc<Shared>, number: usize) {
+    pin(number);
+    while let Some((ticket, job)) = shared.queue.pop() {
+        reach(Step::Dequeued);
+        process(shared, &ticket, job);
+    }
+}
+
+/// Keeps a worker on one of the cores that the process may use, so that its slots stay in that core's
+/// caches. Not every system allows it; jobs run all the same.
+fn pin(number: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let cores: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
+    if cores.is_empty() {
+        return;
+    }
+    let mut one = CpuSet::new();
+    one.set(cores[number % cores.len()]);
+    let _ = sched_setaffinity(None, &one);
+}
+
+fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
+    let id = job.row.id;
+    if job.cancel.is_due() {
+        shared.queue.done(ticket, 0);
+        return shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
+    }
+    shared.running().insert(id, job.cancel.clone());
+    if matches!(job.hold, Hold::Pending) {
+        shared.books.begin(id);
+    }
+    let run = AssertUnwindSafe(|| run(shared, &mut job));
+    let result = catch_unwind(run)
+        .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }));
+    shared.running().remove(&id);
+    match result {
+        Ok((settled, outputs)) => {
+            shared.queue.done(ticket, settled.fuel);
+            settle(shared, job, settled, outputs);
+        }
+        Err(fault) => {
+            shared.queue.done(ticket, 0);
+            shared.drop_unstarted(job, State::Faulted, fault.into());
+        }
+    }
+}
+
+fn last_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a word").to_owned()
+}
+
+/// What a run came to, for the books.
+struct Settled {
+    state: State,
+    finished_unix_ms: u64,
+    verdict: &'static str,
+    detail: Option<String>,
+    output: Digest,
+    fuel: u64,
+    memory_bytes: u64,
+    bill: crate::price::Bill,
+    credits: fuelbox_ledger::Credits,
+    receipt: Envelope,
+    receipt_digest: Digest,
+    reply: Vec<u8>,
+    log: String,
+    blobs: Vec<Blob>,
+    shapes: Option<Digest>,
+}
+
+/// What the model gave.
+struct Outputs {
+    tensors: Vec<Tensor>,
+    parameters: Vec<fuelbox_engine::OwnedParameter>,
+}
+
+/// Runs an admitted job, and makes all that its settlement takes.
+fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFault> {
+    let waits = matches!(job.hold, Hold::Reserved(_));
+    let input = match &job.input {
+        Source::Memory(input) => input.clone(),
+        Source::Stored => Arc::new(fetch(shared, &job.row.input)?),
+    };
+    let model = shared.catalogue.model(&job.published)?;
+    let shapes = shapes_digest(&input.tensors);
+    let new = job.published.use_shapes(&shapes);
+    let limits = JobLimits {
+        fuel: job.row.fuel_limit,
+        memory_bytes: job.row.memory_limit,
+        ..JobLimits::default()
+    };
+    let work = Work {
+        model: &model,
+        inputs: &input.tensors,
+        parameters: &job.parameters,
+        limits,
+        seed: job.row.seed,
+        // Shapes that became known since the job was admitted cost it nothing. Those that were
+        // forgotten since cost the host: no price was held for them.
+        load_limit: job.row.load_limit.filter(|_| new),
+        cancel: &job.cancel,
+    };
+    let executed = execute(&work);
+    if new && !executed.as_ref().is_ok_and(|executed| executed.prepared) {
+        job.published.forget_shapes(&shapes);
+    }
+    let executed = executed?;
+    reach(Step::Executed);
+    let expires_unix_ms = shared.expires();
+    let encoded = input.encoded();
+    if encoded.bytes.len() > INLINE_BYTES_MAX && waits {
+        let put = shared.blobs.put(&encoded.digest, &encoded.bytes, false);
+        put.map_err(HostFault::Blobs)?;
+    }
+    job.row.input = encoded.digest;
+    if job.row.key.is_none() {
+        job.row.request = encoded.digest;
+    }
+    let shapes = (new && executed.prepared).then_some(shapes);
+    let Executed { outcome: Outcome { verdict, usage, log }, image, load_fuel, .. } = executed;
+    let (name, kind, detail) = (verdict.name(), verdict_kind(&verdict), verdict.detail());
+    let (state, replayable) = (state(&verdict), verdict.replayable());
+    let outputs = match verdict {
+        Verdict::Completed { outputs, parameters } => Outputs { tensors: outputs, parameters },
+        Verdict::GuestError { .. }
+        | Verdict::Trap { .. }
+        | Verdict::OutOfFuel
+        | Verdict::BadOutput { .. }
+        | Verdict::Cancelled => Outputs { tensors: Vec::new(), parameters: Vec::new() },
+    };
+    let output_bytes = encode_tensors(Place::Outputs, &outputs.tensors);
+    let output = Digest::of(&output_bytes);
+    if output_bytes.len() > INLINE_BYTES_MAX {
+        // A job whose owner waits has its answer; the copy is for audits. The others are fetched.
+        shared.blobs.put(&output, &output_bytes, !waits).map_err(HostFault::Blobs)?;
+    }
+    reach(Step::BlobsStored);
+    let (fuel, memory_bytes) = (usage.fuel, usage.memory_bytes_peak);
+    let prices = &job.prices.schedule;
+    let completed = state == State::Succeeded;
+    let books = |error: crate::price::PriceError| HostFault::Books(error.to_string());
+    let bill = prices.bill(completed, fuel, memory_bytes, load_fuel).map_err(books)?;
+    let credits = bill.total().map_err(books)?;
+    let finished_unix_ms = shared.now_unix_ms();
+    let manifest = &job.published.manifest;
+    let receipt = Receipt {
+        output,
+        format: receipt::receipt::FORMAT.into(),
+        job: job.row.id.to_string(),
+        package: job.published.digest,
+        guest: manifest.guest.digest,
+        image,
+        assets: assets(manifest),
+        input: encoded.digest,
+        parameters: Digest::of(&job.row.parameters),
+        seed: job.row.seed,
+        profile: shared.catalogue.engine().profile(),
+        limits: receipt_limits(&limits),
+        usage: receipt::Usage { fuel, memory_bytes_peak: memory_bytes },
+        verdict: receipt::Verdict { name: name.into(), kind: kind.map(str::to_owned) },
+        replayable,
+        load: bill
+            .load
+            .map(|(fuel, credits)| receipt::Load { fuel, credits_micro: credits.micros() }),
+        price: receipt::Price {
+            schedule: job.prices.digest,
+            version: prices.version,
+            credits_micro: bill.run.micros(),
+            publisher_micro: bill.publisher.micros(),
+        },
+        payer: job.row.account.to_string(),
+        publisher: job.published.publisher.to_string(),
+        finished_unix_ms,
+    };
+    let receipt = shared.sign(&receipt)?;
+    let receipt_digest = receipt.digest();
+    reach(Step::Signed);
+    let blobs = vec![
+        encoded.blob(expires_unix_ms),
+        Blob { digest: output, content: Arc::new(output_bytes), expires_unix_ms },
+    ];
+    let reply = encode_parameters(&outputs.parameters);
+    let settled = Settled {
+        state,
+        finished_unix_ms,
+        verdict: name,
+        detail,
+        output,
+        fuel,
+        memory_bytes,
+        bill,
+        credits,
+        receipt,
+        receipt_digest,
+        reply,
+        log,
+        blobs,
+        shapes,
+    };
+    Ok((settled, outputs))
+}
+
+/// A model's assets as receipts have them.
+pub(crate) fn assets(manifest: &fuelbox_engine::Manifest) -> Vec<receipt::Asset> {
+    let asset = |asset: &fuelbox_engine::NamedPart| receipt::Asset {
+        name: asset.name.clone(),
+        digest: asset.part.digest,
+    };
+    manifest.assets.iter().map(asset).collect()
+}
+
+/// Limits as receipts have them.
+pub(crate) fn receipt_limits(limits: &JobLimits) -> receipt::Limits {
+    receipt::Limits {
+        fuel: limits.fuel,
+        memory_bytes: limits.memory_bytes,
+        input_bytes: limits.input_bytes,
+        output_bytes: limits.output_bytes,
+        log_bytes: limits.log_bytes as u64,
+    }
+}
+
+/// What more there is to a verdict, in a word that fuelbox chose: never a guest's own.
+pub(crate) fn verdict_kind(verdict: &Verdict) -> Option<&'static str> {
+    use fuelbox_abi::Status;
+    match verdict {
+        Verdict::Trap { kind, .. } => Some(kind.name()),
+        Verdict::GuestError { status, .. } => Some(match status {
+            Status::Ok => "ok",
+            Status::InvalidInput => "invalid_input",
+            Status::InvalidModel => "invalid_model",
+            Status::Unsupported => "unsupported",
+            Status::Failed => "failed",
+        }),
+        Verdict::Completed { .. }
+        | Verdict::OutOfFuel
+        | Verdict::BadOutput { .. }
+        | Verdict::Cancelled => None,
+    }
+}
+
+fn state(verdict: &Verdict) -> State {
+    match verdict {
+        Verdict::Completed { .. } => State::Succeeded,
+        Verdict::GuestError { .. }
+        | Verdict::Trap { .. }
+        | Verdict::OutOfFuel
+        | Verdict::BadOutput { .. } => State::Failed,
+        Verdict::Cancelled => State::Cancelled,
+    }
+}
+
+/// The inputs of a job that waited on disk.
+fn fetch(shared: &Shared, digest: &Digest) -> Result<Input, HostFault> {
+    let bytes = shared.blob(digest)?.ok_or(HostFault::BlobMissing { digest: *digest })?;
+    Ok(Input::new(decode_tensors(Place::Inputs, &bytes)?))
+}
+
+/// Hands a job to the books, and its answer to whoever waits once it is committed.
+fn settle(shared: &Arc<Shared>, job: Admitted, settled: Settled, outputs: Outputs) {
+    let Admitted { row, hold, published, answer, key, .. } = job;
+    let id = row.id;
+    let waits = matches!(hold, Hold::Reserved(_));
+    let finished = answer.as_ref().map(|_| finished(&row, &settled, outputs));
+    let settlement = Arc::new(Settlement {
+        row,
+        hold,
+        publisher: published.publisher.clone(),
+        state: settled.state,
+        finished_unix_ms: settled.finished_unix_ms,
+        verdict: settled.verdict,
+        detail: settled.detail,
+        output: settled.output,
+        fuel: settled.fuel,
+        memory_bytes: settled.memory_bytes,
+        bill: settled.bill,
+        credits: settled.credits,
+        receipt: settled.receipt,
+        receipt_digest: settled.receipt_digest,
+        reply: settled.reply,
+        log: settled.log,
+        blobs: settled.blobs,
+        shapes: settled.shapes,
+    });
+    let later = shared.clone();
+    shared.books.settle(settlement, move |result| {
+        // After this the caller may come again with the same key, and find the job.
+        drop(key);
+        if let Err(error) = &result {
+            if let Some(shapes) = settled.shapes {
+                published.forget_shapes(&shapes);
+            }
+            if !waits {
+                later.void_later(id, error.to_string());
+            }
+        }
+        reply(answer, result.map_err(JobError::from), finished);
+        later.wake(&id);
+    });
+}
+
+fn reply(
+    answer: Option<SyncSender<Result<Finished, JobError>>>,
+    result: Result<(), JobError>,
+    finished: Option<Finished>,
+) {
+    let (Some(answer), Some(finished)) = (answer, finished) else {
+        return;
+    };
+    // Whoever waited may be gone: the job is done and paid for all the same.
+    let _ = answer.try_send(result.map(|()| finished));
+    reach(Step::Answered);
+}
+
+fn finished(row: &crate::books::JobRow, settled: &Settled, outputs: Outputs) -> Finished {
+    let job = JobRecord {
+        id: row.id,
+        account: row.account.clone(),
+        package: row.package,
+        state: settled.state,
+        priority: row.priority,
+        submitted_unix_ms: row.submitted_unix_ms,
+        finished_unix_ms: Some(settled.finished_unix_ms),
+        seed: row.seed,
+        input: row.input,
+        fuel_limit: row.fuel_limit,
+        memory_limit_bytes: row.memory_limit,
+        end: Some(End {
+            verdict: settled.verdict.into(),
+            output: settled.output,
+            fuel: settled.fuel,
+            memory_bytes_peak: settled.memory_bytes,
+            load_fuel: settled.bill.load.map(|(fuel, _)| fuel),
+            credits: settled.credits,
+            receipt: settled.receipt_digest,
+        }),
+        detail: settled.detail.clone(),
+    };
+    let completed = settled.state == State::Succeeded;
+    Finished {
+        job,
+        outputs: completed.then_some(outputs.tensors),
+        parameters: outputs.parameters,
+        log: settled.log.clone(),
+        receipt: settled.receipt.clone(),
+        repeated: false,
+    }
+}
