@@ -81,14 +81,16 @@ pub struct Receipt {
     pub finished_unix_ms: u64,
 }
 
+// Fields of what follows stand in the order of their names: that is how they are written.
+
 /// A part that the guest was loaded with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asset {
-    /// Under which the guest knows it.
-    pub name: String,
     /// Of its bytes.
     pub digest: Digest,
+    /// Under which the guest knows it.
+    pub name: String,
 }
 
 /// What a job was allowed.
@@ -97,14 +99,14 @@ pub struct Asset {
 pub struct Limits {
     /// Units of fuel.
     pub fuel: u64,
-    /// Bytes of linear memory, the image included.
-    pub memory_bytes: u64,
     /// Bytes of input.
     pub input_bytes: u64,
-    /// Bytes of output.
-    pub output_bytes: u64,
     /// Bytes of log.
     pub log_bytes: u64,
+    /// Bytes of linear memory, the image included.
+    pub memory_bytes: u64,
+    /// Bytes of output.
+    pub output_bytes: u64,
 }
 
 /// What a job used.
@@ -121,34 +123,82 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Such as `completed`.
-    pub name: String,
     /// More of it, such as the kind of a trap. Never a guest's own words.
     pub kind: Option<String>,
+    /// Such as `completed`.
+    pub name: String,
 }
 
 /// A load for new input shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
-    /// Units of fuel that it used.
-    pub fuel: u64,
     /// What it cost, in millionths of a credit.
     pub credits_micro: u64,
+    /// Units of fuel that it used.
+    pub fuel: u64,
 }
 
 /// What a run cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
+    /// What the payer paid for the run, in millionths of a credit.
+    pub credits_micro: u64,
+    /// What of that went to the publisher, in millionths of a credit.
+    pub publisher_micro: u64,
     /// The price schedule.
     pub schedule: Digest,
     /// Its version.
     pub version: u64,
-    /// What the payer paid for the run, in millionths of a credit.
-    pub credits_micro: u64,
-    /// What of that went to the publisher.
-    pub publisher_micro: u64,
+}
+
+/// The statement as JSON has it, fields sorted.
+#[derive(Serialize)]
+struct Statement<'a> {
+    _type: &'static str,
+    predicate: Predicate<'a>,
+    #[serde(rename = "predicateType")]
+    predicate_type: &'static str,
+    subject: [Subject; 1],
+}
+
+/// A receipt without its output, fields sorted.
+#[derive(Serialize)]
+struct Predicate<'a> {
+    assets: &'a [Asset],
+    finished_unix_ms: u64,
+    format: &'a str,
+    guest: &'a Digest,
+    image: &'a Digest,
+    input: &'a Digest,
+    job: &'a str,
+    limits: &'a Limits,
+    load: Option<&'a Load>,
+    package: &'a Digest,
+    parameters: &'a Digest,
+    payer: &'a str,
+    price: &'a Price,
+    profile: &'a Digest,
+    publisher: &'a str,
+    replayable: bool,
+    seed: u64,
+    usage: &'a Usage,
+    verdict: &'a Verdict,
+}
+
+/// What the statement is about.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    digest: Sha256,
+    name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sha256 {
+    sha256: String,
 }
 
 /// Why bytes are no receipt.
@@ -183,18 +233,60 @@ pub enum ReceiptError {
 impl Receipt {
     /// The statement's canonical bytes: what is signed.
     pub fn statement_bytes(&self) -> Vec<u8> {
-        // Through a `Value`, whose objects are sorted maps. Neither step can fail: there are only
-        // strings, numbers, booleans, lists and maps with string keys.
-        let mut predicate = serde_json::to_value(self).unwrap_or_default();
-        if let Some(fields) = predicate.as_object_mut() {
-            fields.remove("output");
-        }
-        let statement = serde_json::json!({
-            "_type": STATEMENT_TYPE,
-            "predicate": predicate,
-            "predicateType": PREDICATE_TYPE,
-            "subject": [{ "digest": { "sha256": self.output.hex() }, "name": SUBJECT_NAME }],
-        });
+        // Taken apart without `..`: a field that is added to a receipt must be written to compile.
+        let Self {
+            output,
+            format,
+            job,
+            package,
+            guest,
+            image,
+            assets,
+            input,
+            parameters,
+            seed,
+            profile,
+            limits,
+            usage,
+            verdict,
+            replayable,
+            load,
+            price,
+            payer,
+            publisher,
+            finished_unix_ms,
+        } = self;
+        let predicate = Predicate {
+            assets,
+            finished_unix_ms: *finished_unix_ms,
+            format,
+            guest,
+            image,
+            input,
+            job,
+            limits,
+            load: load.as_ref(),
+            package,
+            parameters,
+            payer,
+            price,
+            profile,
+            publisher,
+            replayable: *replayable,
+            seed: *seed,
+            usage,
+            verdict,
+        };
+        let statement = Statement {
+            _type: STATEMENT_TYPE,
+            predicate,
+            predicate_type: PREDICATE_TYPE,
+            subject: [Subject {
+                digest: Sha256 { sha256: output.hex() },
+                name: SUBJECT_NAME.into(),
+            }],
+        };
+        // Cannot fail: there are only strings, numbers, booleans, lists and structs.
         serde_json::to_vec(&statement).unwrap_or_default()
     }
 
@@ -261,17 +353,6 @@ fn is(what: &'static str, value: &Value, allowed: &'static str) -> Result<(), Re
 
 /// The digest that the statement is about.
 fn subject(value: &Value) -> Result<Digest, ReceiptError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Subject {
-        name: String,
-        digest: Digests,
-    }
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Digests {
-        sha256: String,
-    }
     let [subject]: [Subject; 1] =
         Deserialize::deserialize(value).map_err(|_| ReceiptError::Subject)?;
     if subject.name != SUBJECT_NAME {

@@ -34,6 +34,9 @@ fn bytes_and_receipt_are_one_to_one() {
     for receipt in [receipt(), odd] {
         let bytes = receipt.statement_bytes();
         assert_eq!(Receipt::from_statement_bytes(&bytes).unwrap(), receipt);
+        // Objects of a `Value` are sorted maps.
+        let sorted: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
     }
 }
 

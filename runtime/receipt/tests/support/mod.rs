@@ -9,7 +9,7 @@ use fuelbox_receipt::{
     log::{Changed, ENTRY_BYTES, HASH_BYTES, Tiles, Tree},
     receipt::{Asset, FORMAT, Limits, Load, Price, Usage, Verdict},
 };
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 
 /// A receipt whose fields all differ from each other.
 pub(crate) fn receipt() -> Receipt {
@@ -103,65 +103,82 @@ impl Tiles for Store {
     }
 }
 
-/// RFC 6962, section 2.1, word for word.
-pub(crate) mod naive {
-    use super::*;
+/// RFC 6962, section 2.1, word for word. Hashes of subtrees are remembered: nothing else makes it fast.
+pub(crate) struct Naive {
+    entries: Vec<Digest>,
+    known: RefCell<BTreeMap<(usize, usize), Digest>>,
+}
 
-    fn hash(parts: &[&[u8]]) -> Digest {
-        Digest::of(&parts.concat())
+impl Naive {
+    pub(crate) fn new(entries: Vec<Digest>) -> Self {
+        Self { entries, known: RefCell::default() }
     }
 
-    /// The largest power of two below `n`.
-    fn split(n: usize) -> usize {
-        n.next_power_of_two() / 2
+    /// MTH(D[0:size]).
+    pub(crate) fn root(&self, size: usize) -> Digest {
+        self.hash(0, size)
     }
 
-    pub(crate) fn root(entries: &[Digest]) -> Digest {
-        match entries {
-            [] => hash(&[]),
-            [entry] => hash(&[&[0], entry.as_bytes()]),
-            _ => {
-                let (left, right) = entries.split_at(split(entries.len()));
-                hash(&[&[1], root(left).as_bytes(), root(right).as_bytes()])
-            }
+    /// MTH(D[from:to]).
+    pub(crate) fn hash(&self, from: usize, to: usize) -> Digest {
+        if let Some(known) = self.known.borrow().get(&(from, to)) {
+            return *known;
         }
+        let hash = match to - from {
+            0 => Digest::of(&[]),
+            1 => Digest::of(&[&[0], self.entries[from].as_bytes().as_slice()].concat()),
+            count => {
+                let middle = from + split(count);
+                let (left, right) = (self.hash(from, middle), self.hash(middle, to));
+                Digest::of(&[&[1], left.as_bytes().as_slice(), right.as_bytes()].concat())
+            }
+        };
+        self.known.borrow_mut().insert((from, to), hash);
+        hash
     }
 
-    /// PATH(m, D[n]).
-    pub(crate) fn path(index: usize, entries: &[Digest]) -> Vec<Digest> {
-        if entries.len() == 1 {
+    /// PATH(index, D[0:size]).
+    pub(crate) fn path(&self, index: usize, size: usize) -> Vec<Digest> {
+        self.path_in(index, 0, size)
+    }
+
+    fn path_in(&self, index: usize, from: usize, to: usize) -> Vec<Digest> {
+        if to - from == 1 {
             return Vec::new();
         }
-        let k = split(entries.len());
-        let (left, right) = entries.split_at(k);
-        let (mut path, sibling) = if index < k {
-            (path(index, left), root(right))
+        let middle = from + split(to - from);
+        let (mut path, sibling) = if index < middle {
+            (self.path_in(index, from, middle), self.hash(middle, to))
         } else {
-            (path(index - k, right), root(left))
+            (self.path_in(index, middle, to), self.hash(from, middle))
         };
         path.push(sibling);
         path
     }
 
-    /// PROOF(m, D[n]).
-    pub(crate) fn proof(old: usize, entries: &[Digest]) -> Vec<Digest> {
-        subproof(old, entries, true)
+    /// PROOF(old, D[0:size]).
+    pub(crate) fn proof(&self, old: usize, size: usize) -> Vec<Digest> {
+        self.subproof(old, 0, size, true)
     }
 
-    fn subproof(old: usize, entries: &[Digest], whole: bool) -> Vec<Digest> {
-        if old == entries.len() {
-            return if whole { Vec::new() } else { vec![root(entries)] };
+    fn subproof(&self, old: usize, from: usize, to: usize, whole: bool) -> Vec<Digest> {
+        if old == to {
+            return if whole { Vec::new() } else { vec![self.hash(from, to)] };
         }
-        let k = split(entries.len());
-        let (left, right) = entries.split_at(k);
-        let (mut proof, sibling) = if old <= k {
-            (subproof(old, left, whole), root(right))
+        let middle = from + split(to - from);
+        let (mut proof, sibling) = if old <= middle {
+            (self.subproof(old, from, middle, whole), self.hash(middle, to))
         } else {
-            (subproof(old - k, right, false), root(left))
+            (self.subproof(old, middle, to, false), self.hash(from, middle))
         };
         proof.push(sibling);
         proof
     }
+}
+
+/// The largest power of two below `n`.
+fn split(n: usize) -> usize {
+    n.next_power_of_two() / 2
 }
 
 /// DSSE's signature of any payload, made without the code under test.
