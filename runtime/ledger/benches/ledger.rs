@@ -46,9 +46,15 @@ impl Way {
 }
 
 fn main() {
+    // `cargo bench -- NAME` runs those whose name contains it; cargo adds `--bench`.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = |name: &str| filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
     println!("posted transfers a second: median (lowest to highest), {ROUNDS} rounds");
     for callers in [1, 64] {
         for way in Way::ALL {
+            if !wanted(&format!("{callers} callers {}", way.name())) {
+                continue;
+            }
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("ledger.db");
             let ledger = Ledger::open(&path, (), Options::default()).unwrap();

@@ -1,7 +1,7 @@
 //! Connections to the database file, set up for writing or for reading.
 
 use crate::error::StoreError;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{path::Path, time::Duration};
 
 /// How long a statement waits for a lock. Locks are held for moments: while another process recovers
@@ -57,6 +57,9 @@ fn open(path: &Path, vfs: Option<&str>, flags: OpenFlags) -> Result<Connection, 
         None => Connection::open_with_flags(path, flags)?,
     };
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Plans do not depend on the values that are bound. Without this, a table with a partial index has
+    // its statements prepared again for every execution: a quarter of the writer's time.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

@@ -3,7 +3,7 @@
 use crate::{book::catch, error::StoreError, extension::Extension, transaction::Tx};
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, ThreadId},
 };
 
@@ -67,20 +67,25 @@ pub(crate) struct Queue<E: Extension> {
     filled: Condvar,
     /// For those who bring works: there is room, or nothing is taken any more.
     emptied: Condvar,
+    writer: OnceLock<ThreadId>,
 }
 
 struct State<E: Extension> {
     works: VecDeque<Waiting<E>>,
     closed: bool,
-    /// Who is waiting for room.
+    /// How many wait for room.
     outside: usize,
-    writer: Option<ThreadId>,
 }
 
 impl<E: Extension> Queue<E> {
     pub(crate) fn new() -> Self {
-        let state = State { works: VecDeque::new(), closed: false, outside: 0, writer: None };
-        Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
+        let state = State { works: VecDeque::new(), closed: false, outside: 0 };
+        Self {
+            state: Mutex::new(state),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            writer: OnceLock::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
@@ -90,17 +95,18 @@ impl<E: Extension> Queue<E> {
 
     /// This thread is the writer: it never waits for itself.
     pub(crate) fn serve(&self) {
-        self.lock().writer = Some(thread::current().id());
+        // Only the one thread that is the writer comes here.
+        let _ = self.writer.set(thread::current().id());
     }
 
     pub(crate) fn is_writer(&self) -> bool {
-        self.lock().writer == Some(thread::current().id())
+        self.writer.get() == Some(&thread::current().id())
     }
 
     /// Puts a work at the end. Gives it back when the writer is gone.
     pub(crate) fn put(&self, work: Waiting<E>) -> Result<(), Waiting<E>> {
+        let own = self.is_writer();
         let mut state = self.lock();
-        let own = state.writer == Some(thread::current().id());
         while state.works.len() >= WAITING_MAX && !state.closed && !own {
             state.outside += 1;
             state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
