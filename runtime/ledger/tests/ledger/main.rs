@@ -5,4 +5,7 @@
 mod common;
 mod model;
 mod basics;
+mod rejections;
+mod neighbours;
+mod faults;
 mod sequences;
