@@ -10,11 +10,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{
     Signature, Signer as _, SigningKey, VerifyingKey,
     pkcs8::{
-        DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
-        spki::der::{
-            pem::LineEnding,
-            zeroize::{Zeroize as _, Zeroizing},
-        },
+        DecodePublicKey as _, EncodePublicKey as _,
+        spki::der::{pem::LineEnding, zeroize::Zeroizing},
     },
 };
 use fuelbox_digest::Digest;
@@ -23,7 +20,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 mod store;
 
-pub use store::{KeyStore, KeyStoreError, PublicKey};
+pub use store::{KeyStore, KeyStoreError, PublicKey, PublicKeys};
 
 /// Name of a key: the SHA-256 of its public half's SubjectPublicKeyInfo in DER, as 64 hexadecimal
 /// digits.
@@ -98,8 +95,10 @@ pub enum KeyError {
     #[error("key id '{found}', allowed are 64 lower-case hexadecimal digits")]
     Id { found: String },
     /// Not a PKCS#8 key of Ed25519.
-    #[error("private key: not Ed25519 in PKCS#8 PEM: {0}")]
-    Private(String),
+    #[error(
+        "private key: not Ed25519 in PKCS#8 PEM, as 'openssl genpkey -algorithm ed25519' writes it"
+    )]
+    Private,
     /// More than is read.
     #[error("public keys: {found} bytes, allowed are {PEM_BYTES_MAX}")]
     TooLarge { found: usize },
@@ -122,6 +121,20 @@ pub enum KeyError {
     Random(String),
 }
 
+/// DER of a PKCS#8 key of Ed25519 without its public half (RFC 8410), up to the 32 bytes of the secret.
+const PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
+/// Bytes of such a key.
+const PKCS8_BYTES: usize = PKCS8_PREFIX.len() + 32;
+
+/// What stands before the one line of base64.
+const PRIVATE_BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
+
+/// What stands behind it.
+const PRIVATE_END: &str = "\n-----END PRIVATE KEY-----";
+
 /// A private key of this host. Wiped when dropped.
 pub struct HostKey {
     signing: SigningKey,
@@ -134,11 +147,10 @@ impl HostKey {
     /// # Errors
     /// When there is none.
     pub fn generate() -> Result<Self, KeyError> {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(|error| KeyError::Random(error.to_string()))?;
-        let key = Self::from_secret(&secret);
-        secret.zeroize();
-        Ok(key)
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(secret.as_mut_slice())
+            .map_err(|error| KeyError::Random(error.to_string()))?;
+        Ok(Self::from_secret(&secret))
     }
 
     /// The key of these 32 secret bytes.
@@ -151,24 +163,38 @@ impl HostKey {
         Self { signing, id }
     }
 
-    /// Reads a PKCS#8 key.
+    /// Reads a PKCS#8 key in the form that `openssl` writes: three lines, the private half alone.
     ///
     /// # Errors
-    /// When it is none, or not of Ed25519, or its public half is another key's.
+    /// When it is none, or not of Ed25519.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        SigningKey::from_pkcs8_pem(pem)
-            .map(Self::new)
-            .map_err(|error| KeyError::Private(error.to_string()))
+        // By hand, because the decoder at hand leaves a copy of the secret on the stack.
+        let line = pem.trim_end().strip_prefix(PRIVATE_BEGIN).ok_or(KeyError::Private)?;
+        let line = line.strip_suffix(PRIVATE_END).ok_or(KeyError::Private)?;
+        let mut der = Zeroizing::new([0; PKCS8_BYTES]);
+        match BASE64_STANDARD.decode_slice(line, der.as_mut_slice()) {
+            Ok(PKCS8_BYTES) => {}
+            Ok(_) | Err(_) => return Err(KeyError::Private),
+        }
+        let (prefix, secret) = der.split_at(PKCS8_PREFIX.len());
+        match (prefix == PKCS8_PREFIX, <&[u8; 32]>::try_from(secret)) {
+            (true, Ok(secret)) => Ok(Self::from_secret(secret)),
+            (false, _) | (true, Err(_)) => Err(KeyError::Private),
+        }
     }
 
-    /// The key as PKCS#8, both halves. Wiped when dropped.
-    ///
-    /// # Errors
-    /// Never, as far as is known: the encoder says that it might.
-    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        self.signing
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|error| KeyError::Private(error.to_string()))
+    /// The key as PKCS#8. Wiped when dropped.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        let mut der = Zeroizing::new([0; PKCS8_BYTES]);
+        der[..PKCS8_PREFIX.len()].copy_from_slice(&PKCS8_PREFIX);
+        der[PKCS8_PREFIX.len()..].copy_from_slice(self.signing.as_bytes());
+        // Room for all of it at once: a text that grows leaves copies behind.
+        let mut pem = Zeroizing::new(String::with_capacity(256));
+        pem.push_str(PRIVATE_BEGIN);
+        BASE64_STANDARD.encode_string(der.as_slice(), &mut pem);
+        pem.push_str(PRIVATE_END);
+        pem.push('\n');
+        pem
     }
 
     /// The key's name.
@@ -318,4 +344,27 @@ pub(crate) fn note_key_id(origin: &str, key: &VerifyingKey) -> u32 {
 fn note_key(origin: &str, key: &VerifyingKey) -> String {
     let encoded = BASE64_STANDARD.encode(note_bytes(key));
     format!("{origin}+{:08x}+{encoded}", note_key_id(origin, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the neutral element for `R`, `s` is the hash times the secret: a signature that plain
+    /// verification takes, and that no signer ever makes.
+    #[test]
+    fn a_signature_with_a_point_of_small_order_does_not_fit() {
+        const S: [u8; 32] = [
+            0xd4, 0xc5, 0x32, 0x31, 0x31, 0xff, 0x96, 0x83, 0xcf, 0xb3, 0xd3, 0x01, 0x97, 0xc7,
+            0x86, 0xc9, 0x04, 0x3f, 0x10, 0x52, 0xd6, 0xc2, 0xd5, 0x29, 0x3f, 0x19, 0xd6, 0xf3,
+            0x6b, 0x91, 0x11, 0x04,
+        ];
+        let key = HostKey::from_secret(&[7; 32]).verifying_key();
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        signature[32..].copy_from_slice(&S);
+        let plain = Signature::from_bytes(&signature);
+        assert!(ed25519_dalek::Verifier::verify(&key, b"message", &plain).is_ok());
+        assert!(!signature_fits(&key, b"message", &signature));
+    }
 }

@@ -17,5 +17,5 @@ pub mod envelope;
 pub mod log;
 
 pub use envelope::{Envelope, EnvelopeError, Verified, VerifyError};
-pub use keys::{HostKey, KeyError, KeyId, KeyRing, KeyStore, KeyStoreError, PublicKey};
+pub use keys::{HostKey, KeyError, KeyId, KeyRing, KeyStore, KeyStoreError, PublicKey, PublicKeys};
 pub use receipt::{Asset, Difference, Limits, Load, Price, Receipt, ReceiptError, Usage, Verdict};

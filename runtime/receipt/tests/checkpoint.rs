@@ -1,5 +1,7 @@
 //! Signed checkpoints: what is taken, and what is refused.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_digest::Digest;

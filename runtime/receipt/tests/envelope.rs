@@ -1,5 +1,7 @@
 //! Envelopes: signed, kept, read, verified, and what is refused on the way.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};

@@ -1,5 +1,7 @@
 //! The log as static files: written in steps, read back, checked to the last bit.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_receipt::log::{

@@ -2,6 +2,8 @@
 //!
 //! The key of these files is no secret: it signs nothing but tests.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_digest::Digest;

@@ -1,5 +1,7 @@
 //! Proofs against RFC 6962's definitions, as lists of hashes and as text.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_digest::Digest;

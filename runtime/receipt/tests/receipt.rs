@@ -1,5 +1,7 @@
 //! Receipts as bytes, what readers refuse, and what two receipts do not have in common.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_digest::Digest;

@@ -1,5 +1,7 @@
 //! The Merkle tree against RFC 6962's definitions: roots, tiles, and what is written when.
 
+#![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
+
 mod support;
 
 use fuelbox_digest::Digest;

@@ -95,6 +95,42 @@ pub enum KeyStoreError {
     Make(KeyError),
 }
 
+/// The public half of a folder of keys: for those who check, beside the process that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The name of the host's log.
+    pub origin: String,
+    /// Oldest first. The last one is the current one.
+    pub keys: Vec<PublicKey>,
+}
+
+impl PublicKeys {
+    /// Reads a folder of keys, changing nothing; none when there are no keys in it.
+    ///
+    /// # Errors
+    /// When the list is damaged, or others than this user can change it.
+    pub fn read(folder: &Path) -> Result<Option<Self>, KeyStoreError> {
+        let index = read_index(folder)?;
+        Ok(index.map(|Index { origin, keys, .. }| Self { origin, keys }))
+    }
+
+    /// All of them as a ring: what the host's receipts are checked with.
+    pub fn ring(&self) -> KeyRing {
+        ring_of(&self.keys)
+    }
+}
+
+/// Public keys, which were checked when their list was read.
+fn ring_of(keys: &[PublicKey]) -> KeyRing {
+    let mut ring = KeyRing::default();
+    for key in keys {
+        if let Ok(one) = KeyRing::from_pem(&key.pem) {
+            ring.extend(one);
+        }
+    }
+    ring
+}
+
 /// The keys of this host.
 #[derive(Debug)]
 pub struct KeyStore {
@@ -139,14 +175,7 @@ impl KeyStore {
 
     /// All public keys as a ring: what this host's receipts are checked with.
     pub fn ring(&self) -> KeyRing {
-        let mut ring = self.current.ring();
-        for key in &self.index.keys {
-            // Read and checked when the store was opened.
-            if let Ok(old) = KeyRing::from_pem(&key.pem) {
-                ring.extend(old);
-            }
-        }
-        ring
+        ring_of(&self.index.keys)
     }
 
     /// Makes a new key the current one, and deletes the private half of the old one.
@@ -244,8 +273,7 @@ fn public_key(key: &HostKey, now_unix_ms: u64) -> PublicKey {
 fn install(folder: &Path, index: &Index, key: &HostKey) -> Result<(), KeyStoreError> {
     let path = private_path(folder, key.id());
     let new = new_path(&path);
-    let pem = key.to_pem().map_err(KeyStoreError::Make)?;
-    write(folder, &new, pem.as_bytes())?;
+    write(folder, &new, key.to_pem().as_bytes())?;
     let mut json = serde_json::to_vec_pretty(index).map_err(|error| KeyStoreError::Index {
         path: folder.join(INDEX),
         reason: error.to_string(),

@@ -1,7 +1,7 @@
 //! What the tests of this crate share: a receipt with every field filled in, fixed keys, a store in
 //! memory, and RFC 6962 once more from its definitions alone.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code)] // every test file uses a part of it
 
 use fuelbox_digest::Digest;
 use fuelbox_receipt::{
