@@ -229,6 +229,19 @@ fn what_is_missing_or_cut_is_named() {
     assert!(check(folder.path(), &keys).is_ok());
 }
 
+#[test]
+fn a_damaged_folder_is_put_right_without_its_checkpoint() {
+    let (_temp, folder) = new();
+    let checkpoint = publish(&folder, 600).unwrap();
+    let before = files(folder.path());
+    fs::remove_file(folder.path().join("checkpoint")).unwrap();
+    fs::remove_file(folder.path().join("tile/0/000")).unwrap();
+    fs::write(folder.path().join("tile/entries/000"), "short").unwrap();
+    fs::write(folder.path().join("tile/0/002.p/88"), vec![7; 10_000]).unwrap();
+    assert_eq!(publish(&folder, 600).unwrap(), checkpoint);
+    assert_eq!(files(folder.path()), before);
+}
+
 /// Whoever can write all files, but cannot sign, has the checkpoint against them.
 #[test]
 fn a_log_that_was_made_anew_does_not_fit_its_checkpoint() {
