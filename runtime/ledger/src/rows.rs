@@ -4,7 +4,7 @@
 
 use crate::{
     account::{Account, AccountId, AccountKind},
-    credits::Credits,
+    credits::{Credits, excerpt},
     error::StoreError,
     transfer::{Action, Purpose, Recorded, Transfer, TransferId},
 };
@@ -47,11 +47,9 @@ fn word<T>(
     column: usize,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> rusqlite::Result<T> {
-    let text = row.get_ref(column)?.as_str()?;
-    parse(text).ok_or_else(|| {
-        let unknown = format!("'{text}' is not known here");
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown.into())
-    })
+    let failed = |why| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why);
+    let text = row.get_ref(column)?.as_str().map_err(|error| failed(error.into()))?;
+    parse(text).ok_or_else(|| failed(format!("'{}' is not known here", excerpt(text)).into()))
 }
 
 /// What [`account`] reads, behind `SELECT`.
@@ -112,7 +110,7 @@ pub(crate) fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     let credit: AccountId = word(row, 5, |text| text.parse().ok())?;
     let amount: Credits = row.get(6)?;
     let pending = |row: &Row<'_>| word(row, 7, |text| Some(TransferId::stored(text)));
-    let action = match row.get_ref(3)?.as_str()? {
+    let action = match word(row, 3, |text| Some(text.to_owned()))?.as_str() {
         "direct" => Action::Direct { debit: debit.clone(), credit: credit.clone(), amount },
         "pending" => Action::Pending {
             debit: debit.clone(),

@@ -9,3 +9,5 @@ mod rejections;
 mod neighbours;
 mod faults;
 mod sequences;
+mod opening;
+mod damage;
