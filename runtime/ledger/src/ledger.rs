@@ -12,7 +12,7 @@ use crate::{
     reader::Reader,
     schema::{self, Component, LEDGER},
     transaction::Tx,
-    writer::Writer,
+    writer::{CHECKPOINT_PAGES, Writer},
 };
 use std::{
     fs::{File, TryLockError},
@@ -76,7 +76,7 @@ impl<E: Extension> Ledger<E> {
         let funds = Arc::new(Funds::default());
         let book = Book::new(connection, extension, funds.clone()).map_err(&store)?;
         let queue = Arc::new(Queue::new());
-        let writer = Writer { book, _lock: lock };
+        let writer = Writer { book, _lock: lock, checkpoint_at: CHECKPOINT_PAGES };
         let handle = thread::Builder::new()
             .name("ledger".into())
             .spawn({

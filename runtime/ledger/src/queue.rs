@@ -3,6 +3,7 @@
 use crate::{book::catch, error::StoreError, extension::Extension, transaction::Tx};
 use std::{
     collections::VecDeque,
+    marker::PhantomData,
     sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, ThreadId},
 };
@@ -17,19 +18,61 @@ pub(crate) trait Work<E: Extension>: Send {
     fn run(&mut self, tx: &mut Tx<'_, E>) -> bool;
 
     /// Hands out what it gave, or why it was not done.
-    fn answer(self: Box<Self>, done: Result<(), StoreError>);
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 /// A closure that works, and one that takes its answer.
-pub(crate) struct Job<W, D, T, X> {
+pub(crate) struct Job<W, D, T, X>
+where
+    D: FnOnce(Result<T, X>),
+    X: From<StoreError>,
+{
     work: W,
-    done: D,
+    done: Done<D, T, X>,
     given: Option<Result<T, X>>,
 }
 
-impl<W, D, T, X> Job<W, D, T, X> {
+/// Called once, come what may: one that is dropped says that the ledger is closed, so nobody waits for
+/// ever.
+struct Done<D, T, X>
+where
+    D: FnOnce(Result<T, X>),
+    X: From<StoreError>,
+{
+    call: Option<D>,
+    takes: PhantomData<fn(T, X)>,
+}
+
+impl<D, T, X> Done<D, T, X>
+where
+    D: FnOnce(Result<T, X>),
+    X: From<StoreError>,
+{
+    fn call(&mut self, given: Result<T, X>) {
+        if let Some(call) = self.call.take() {
+            // A panic in it is the caller's own, and ends nobody else's work.
+            let _ = catch(|| call(given));
+        }
+    }
+}
+
+impl<D, T, X> Drop for Done<D, T, X>
+where
+    D: FnOnce(Result<T, X>),
+    X: From<StoreError>,
+{
+    fn drop(&mut self) {
+        self.call(Err(StoreError::Closed.into()));
+    }
+}
+
+impl<W, D, T, X> Job<W, D, T, X>
+where
+    D: FnOnce(Result<T, X>),
+    X: From<StoreError>,
+{
     pub(crate) fn new(work: W, done: D) -> Self {
-        Self { work, done, given: None }
+        Self { work, done: Done { call: Some(done), takes: PhantomData }, given: None }
     }
 }
 
@@ -45,16 +88,16 @@ where
         self.given.insert((self.work)(tx)).is_ok()
     }
 
-    fn answer(self: Box<Self>, done: Result<(), StoreError>) {
-        let given = match done {
-            Ok(()) => self.given.unwrap_or_else(|| Err(StoreError::Closed.into())),
-            Err(error) => Err(error.into()),
-        };
-        let Self { work, done, .. } = *self;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { work, mut done, given } = *self;
         // What a work holds is let go before its answer is out: a reservation that it used is gone
-        // when its caller goes on. A panic in either is the caller's own, and ends nobody else's work.
+        // when its caller goes on.
         let _ = catch(|| drop(work));
-        let _ = catch(|| done(given));
+        match (committed, given) {
+            (Ok(()), Some(given)) => done.call(given),
+            (Ok(()), None) => done.call(Err(StoreError::Closed.into())),
+            (Err(error), _) => done.call(Err(error.into())),
+        }
     }
 }
 

@@ -104,23 +104,43 @@ macro_rules! transfer_joins {
 }
 pub(crate) use transfer_joins;
 
+/// The words of the column `action`: the names of [`Action`]s.
+#[derive(Clone, Copy)]
+enum Kind {
+    Direct,
+    Pending,
+    Post,
+    Void,
+}
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "direct" => Some(Self::Direct),
+            "pending" => Some(Self::Pending),
+            "post" => Some(Self::Post),
+            "void" => Some(Self::Void),
+            _ => None,
+        }
+    }
+}
+
 /// A transfer.
 pub(crate) fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     let debit: AccountId = word(row, 4, |text| text.parse().ok())?;
     let credit: AccountId = word(row, 5, |text| text.parse().ok())?;
     let amount: Credits = row.get(6)?;
     let pending = |row: &Row<'_>| word(row, 7, |text| Some(TransferId::stored(text)));
-    let action = match word(row, 3, |text| Some(text.to_owned()))?.as_str() {
-        "direct" => Action::Direct { debit: debit.clone(), credit: credit.clone(), amount },
-        "pending" => Action::Pending {
+    let action = match word(row, 3, Kind::named)? {
+        Kind::Direct => Action::Direct { debit: debit.clone(), credit: credit.clone(), amount },
+        Kind::Pending => Action::Pending {
             debit: debit.clone(),
             credit: credit.clone(),
             amount,
             expires_unix_ms: optional_number(row, 8)?,
         },
-        "post" => Action::Post { pending: pending(row)?, amount },
-        "void" => Action::Void { pending: pending(row)? },
-        _ => return word(row, 3, |_| None),
+        Kind::Post => Action::Post { pending: pending(row)?, amount },
+        Kind::Void => Action::Void { pending: pending(row)? },
     };
     let transfer = Transfer {
         id: word(row, 1, |text| Some(TransferId::stored(text)))?,

@@ -21,12 +21,14 @@ const BATCH_MAX: usize = 1_024;
 /// The log is brought back into the database when it has this many pages of 4 KiB: 16 MiB. A page that
 /// many transactions changed is written back once, so a larger log saves writes; a smaller one is read
 /// faster after a crash.
-const CHECKPOINT_PAGES: i32 = 4_096;
+pub(crate) const CHECKPOINT_PAGES: i32 = 4_096;
 
 pub(crate) struct Writer<E: Extension> {
     pub(crate) book: Book<E>,
     /// Held until the connection is closed.
     pub(crate) _lock: File,
+    /// Pages at which the log is next brought back.
+    pub(crate) checkpoint_at: i32,
 }
 
 /// How a work went.
@@ -90,12 +92,19 @@ impl<E: Extension> Writer<E> {
     }
 
     /// Keeps the log short. After the answers: nobody waits for it who does not come next.
-    fn checkpoint(&self) {
-        let pages =
-            |mode| self.book.connection.wal_checkpoint_v2(DEFAULT_NAME, mode).map(|(log, _)| log);
-        if pages(CheckpointMode::NOOP).is_ok_and(|log| log >= CHECKPOINT_PAGES) {
-            // When it fails nothing is lost: the log only stays longer, until the next time.
-            let _ = pages(CheckpointMode::PASSIVE);
+    fn checkpoint(&mut self) {
+        let pages = |mode| {
+            self.book.connection.wal_checkpoint_v2(DEFAULT_NAME, mode).map_or(0, |(log, _)| log)
+        };
+        let log = pages(CheckpointMode::NOOP);
+        if log < CHECKPOINT_PAGES {
+            self.checkpoint_at = CHECKPOINT_PAGES;
+        } else if log >= self.checkpoint_at {
+            // When it fails, nothing is lost. When a reader holds on to old pages, part of it is done,
+            // and the log starts again later. Both are tried again, but not at every commit: each
+            // try is a sync.
+            pages(CheckpointMode::PASSIVE);
+            self.checkpoint_at = log.saturating_add(CHECKPOINT_PAGES / 4);
         }
     }
 }

@@ -8,12 +8,10 @@ use std::{
 };
 
 type Answer = Result<u64, LedgerError>;
+type Work = Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send>;
 
 /// Works that are all there before the first of them is run; their answers, in their order.
-fn together(
-    ledger: &Ledger,
-    works: Vec<Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send>>,
-) -> Vec<Answer> {
+fn together(ledger: &Ledger, works: Vec<Work>) -> Vec<Answer> {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let wait = gate.clone();
     let work = move |_: &mut Tx<'_, ()>| {
@@ -42,8 +40,8 @@ fn a_bad_work_does_not_hurt_its_neighbours() {
     let ledger = open(&folder);
     furnish(&ledger, 100);
     let runs = Arc::new(Mutex::new([0; 5]));
-    let works: Vec<Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send>> = (0..5)
-        .map(|place| -> Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send> {
+    let works: Vec<Work> = (0..5)
+        .map(|place| -> Work {
             let runs = runs.clone();
             Box::new(move |tx| {
                 runs.lock().unwrap()[place] += 1;
@@ -84,8 +82,8 @@ fn a_work_that_is_rejected_disturbs_nobody() {
     let ledger = open(&folder);
     furnish(&ledger, 100);
     let runs = Arc::new(Mutex::new(0));
-    let works: Vec<Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send>> = (0..8)
-        .map(|place| -> Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send> {
+    let works: Vec<Work> = (0..8)
+        .map(|place| -> Work {
             let runs = runs.clone();
             Box::new(move |tx| {
                 *runs.lock().unwrap() += 1;
@@ -106,7 +104,7 @@ fn a_reservation_survives_its_transaction() {
     furnish(&ledger, 100);
     let held = ledger.reserve(&account("ann"), micros(60)).unwrap();
     let (outside, looking) = (ledger.clone(), ledger.clone());
-    let works: Vec<Box<dyn FnMut(&mut Tx<'_, ()>) -> Answer + Send>> = vec![
+    let works: Vec<Work> = vec![
         Box::new(move |tx| {
             let charge = direct("charge", "ann", "shop", 40);
             let done = tx.apply_reserved(&held, &[charge], 2)?;

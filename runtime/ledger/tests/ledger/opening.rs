@@ -277,3 +277,26 @@ fn rows_of_others_are_in_the_same_transaction() {
     let ledger = open_counter(&path, &[COUNTER]).unwrap();
     assert_eq!(count(&ledger, true), Ok(8));
 }
+
+#[test]
+fn the_log_stays_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let ledger = open_counter(
+        &path,
+        &["CREATE TABLE counter (count INTEGER NOT NULL, ballast BLOB) STRICT;
+        INSERT INTO counter VALUES (0, NULL)"],
+    )
+    .unwrap();
+    // Four times as much as is kept in the log.
+    for _ in 0..64 {
+        let written = ledger.write(|tx| {
+            tx.extension().0.count += 1;
+            tx.connection().execute("UPDATE counter SET ballast = randomblob(1 << 20)", [])?;
+            Ok::<_, LedgerError>(())
+        });
+        written.unwrap();
+    }
+    let log = std::fs::metadata(folder.path().join("ledger.db-wal")).unwrap().len();
+    assert!((1 << 20..20 << 20).contains(&log), "{log}");
+}

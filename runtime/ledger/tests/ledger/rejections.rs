@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use fuelbox_ledger::*;
+use std::slice;
 
 /// A ledger with some of everything: see the transfers.
 fn furnished(folder: &tempfile::TempDir) -> Ledger {
@@ -147,7 +148,8 @@ fn what_was_done_is_not_done_again() {
         for transfer in &all {
             let stored = ledger.read(|reader| reader.transfer(&transfer.id));
             let stored = stored.unwrap().unwrap().unwrap();
-            let [repeated] = apply(&ledger, &[transfer.clone()], now).unwrap().try_into().unwrap();
+            let [repeated] =
+                apply(&ledger, slice::from_ref(transfer), now).unwrap().try_into().unwrap();
             assert_eq!(repeated, Recorded { repeated: true, ..stored });
         }
         let repeated = apply(&ledger, &all, now).unwrap();
