@@ -58,6 +58,11 @@ impl BlobFolder {
         Ok(Self { root, names: Mutex::new(()) })
     }
 
+    /// A folder that another process may work on: nothing is made or cleared.
+    pub(crate) fn look(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), names: Mutex::new(()) }
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join(&hex[..2]).join(hex)

@@ -19,6 +19,7 @@ use crate::{
     job::{Finished, JobId, JobRecord, JobRequest, State, stop_at},
     keys_in_flight::{KeyGuard, KeysInFlight},
     limits::HostLimits,
+    look,
     price::{PriceList, Schedule},
     publish::{Publication, Publisher},
     queue::{Queue, QueueLimits, Ticket},
@@ -30,7 +31,7 @@ use crate::{
     worker,
 };
 use fuelbox_digest::Digest;
-use fuelbox_engine::{Cancel, Engine, Place, decode_parameters, decode_tensors};
+use fuelbox_engine::{Cancel, Engine, decode_parameters};
 use fuelbox_ledger::{AccountId, Ledger, Options, Reader};
 use fuelbox_receipt::{KeyId, KeyRing, KeyStore, PublicKey, log::Checkpoint, log::CheckpointError};
 use std::{
@@ -103,12 +104,16 @@ impl DataFolder {
         self.root.join("fuelbox.db")
     }
 
-    fn prices(&self) -> PathBuf {
+    pub(crate) fn prices(&self) -> PathBuf {
         self.root.join("prices.json")
     }
 
-    fn keys(&self) -> PathBuf {
+    pub(crate) fn keys(&self) -> PathBuf {
         self.root.join("keys")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
     }
 
     /// The file of a published package.
@@ -171,7 +176,7 @@ impl Host {
     /// When another process has it, when it is newer than this program, and when the system refuses.
     pub fn open(folder: &DataFolder, engine: Engine, config: Config) -> Result<Self, FolderError> {
         folder.make()?;
-        let blobs = BlobFolder::open(folder.root.join("blobs"));
+        let blobs = BlobFolder::open(folder.blobs());
         let io = |source| FolderError::Io { path: folder.root.display().to_string(), source };
         Self::open_with(folder, engine, config, Arc::new(blobs.map_err(io)?))
     }
@@ -385,25 +390,13 @@ impl Host {
         let (Some(end), (Some(logged), Some(details))) = (&job.end, read) else {
             return Ok(None);
         };
-        let outputs = match job.state {
-            State::Succeeded => {
-                let bytes = self.shared.blob(&end.output)?;
-                bytes.map(|bytes| decode_tensors(Place::Outputs, &bytes)).transpose()
-            }
+        let output = match job.state {
+            State::Succeeded => self.shared.blob(&end.output)?,
             State::Queued | State::Running | State::Failed | State::Cancelled | State::Faulted => {
-                Ok(None)
+                None
             }
         };
-        let parameters = details.reply.map(|reply| decode_parameters(&reply)).transpose();
-        let fault = HostFault::from;
-        Ok(Some(Finished {
-            outputs: outputs.map_err(fault)?,
-            parameters: parameters.map_err(fault)?.unwrap_or_default(),
-            log: details.log.unwrap_or_default(),
-            receipt: logged.envelope,
-            repeated: false,
-            job,
-        }))
+        Ok(Some(look::finished(job, logged, details, output)?))
     }
 
     /// Waits until a job has ended, at most so long. Gives the job as it is then.

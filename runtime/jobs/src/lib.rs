@@ -33,6 +33,7 @@ mod worker;
 mod shared;
 mod janitor;
 mod host;
+mod look;
 mod replay;
 
 pub use accounts::Accounts;
@@ -45,6 +46,7 @@ pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
 };
 pub use limits::HostLimits;
+pub use look::Look;
 pub use price::{Bill, PriceError, Schedule};
 pub use publish::Publication;
 pub use queue::{Full, QueueLimits};
