@@ -67,7 +67,7 @@ impl<E: Extension> Ledger<E> {
     pub fn open(path: impl AsRef<Path>, extension: E, options: Options) -> Result<Self, OpenError> {
         let path = path.as_ref().to_owned();
         let Options { vfs } = options;
-        let lock = lock(&path)?;
+        let lock = Lock::take(&path)?;
         let store = schema::at(&path);
         let mut connection = connection::for_writing(&path, vfs.as_deref()).map_err(&store)?;
         let own = Component { name: extension.component(), migrations: extension.migrations() };
@@ -209,21 +209,29 @@ impl<E: Extension> Drop for Abandon<'_, E> {
 
 /// The right to write: a lock on a file beside the database. The kernel takes it back from a process
 /// that ends, however it ends.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = PathBuf::from(name);
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned(), lock }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
+pub(crate) struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, OpenError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = PathBuf::from(name);
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&lock).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned(), lock }),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it does not unlock it while a child of this process, on its way to another program,
+        // has the same file. When this fails, closing it is what is left.
+        let _ = self.0.unlock();
     }
 }

@@ -9,11 +9,11 @@ use crate::{
     book::{Book, catch},
     error::StoreError,
     extension::Extension,
+    ledger::Lock,
     queue::{Queue, Waiting},
     transaction::Tx,
 };
 use rusqlite::{DEFAULT_NAME, wal::CheckpointMode};
-use std::fs::File;
 
 /// Works in one transaction at most: a bound on what is answered late and on what is done again.
 const BATCH_MAX: usize = 1_024;
@@ -26,7 +26,7 @@ pub(crate) const CHECKPOINT_PAGES: i32 = 4_096;
 pub(crate) struct Writer<E: Extension> {
     pub(crate) book: Book<E>,
     /// Held until the connection is closed.
-    pub(crate) _lock: File,
+    pub(crate) _lock: Lock,
     /// Pages at which the log is next brought back.
     pub(crate) checkpoint_at: i32,
 }

@@ -130,6 +130,24 @@ fn a_reservation_survives_its_transaction() {
 }
 
 #[test]
+fn what_a_transaction_takes_cannot_be_reserved() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(&folder);
+    furnish(&ledger, 100);
+    let outside = ledger.clone();
+    let seen = ledger.write(move |tx| {
+        tx.apply(&[direct("w", "ann", "shop", 70)], 2)?;
+        let free = |amount| outside.reserve(&account("ann"), micros(amount)).is_ok();
+        // Nor can what it brings, before it is there.
+        tx.apply(&[direct("x", "ann", "bob", 10), direct("y", "bob", "shop", 5)], 2)?;
+        let bob = |amount| outside.reserve(&account("bob"), micros(amount)).is_ok();
+        Ok::<_, LedgerError>([free(20), free(21), bob(100), bob(101)])
+    });
+    assert_eq!(seen, Ok([true, false, true, false]));
+    assert!(ledger.reserve(&account("bob"), micros(105)).is_ok());
+}
+
+#[test]
 fn as_many_as_the_money_lasts_for_reserve_it() {
     const THREADS: u64 = 64;
     const LASTS_FOR: u64 = 23;

@@ -10,11 +10,12 @@ struct Counter {
     count: i64,
     fail_at: i64,
     loads: i64,
+    failing_loads: i64,
 }
 
 impl Counter {
     fn new(migrations: &'static [&'static str]) -> Self {
-        Self { migrations, count: 0, fail_at: -1, loads: 0 }
+        Self { migrations, count: 0, fail_at: -1, loads: 0, failing_loads: 0 }
     }
 }
 
@@ -32,6 +33,10 @@ impl Extension for Counter {
 
     fn load(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.loads += 1;
+        if self.failing_loads > 0 {
+            self.failing_loads -= 1;
+            connection.execute_batch("SELECT nothing")?;
+        }
         self.count = connection.query_row("SELECT count FROM counter", [], |row| row.get(0))?;
         Ok(())
     }
@@ -273,9 +278,16 @@ fn rows_of_others_are_in_the_same_transaction() {
         Ok::<_, LedgerError>(tx.extension_ref().loads)
     });
     assert!(healed.unwrap() > 1);
+    // Memory that could not be read again after a rollback is read before the next work.
+    let spoiled = ledger.write(|tx| {
+        (tx.extension().0.count, tx.extension().0.failing_loads) = (100, 1);
+        Err::<(), _>(LedgerError::from(Rejected::UnknownAccount { account: account("me") }))
+    });
+    assert_eq!(spoiled.unwrap_err().to_string(), "no account 'me'");
+    assert_eq!(count(&ledger, true), Ok(8));
     drop(ledger);
     let ledger = open_counter(&path, &[COUNTER]).unwrap();
-    assert_eq!(count(&ledger, true), Ok(8));
+    assert_eq!(count(&ledger, true), Ok(9));
 }
 
 #[test]

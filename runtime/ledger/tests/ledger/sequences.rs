@@ -107,11 +107,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (0..ACCOUNTS.len() - 1, 0..KINDS.len())
             .prop_map(|(account, kind)| Step::Create { account, kind }),
-        12 => (vec(transfer(), 1..4), proptest::option::weighted(0.3, slot.clone()))
+        12 => (vec(transfer(), 1..4), proptest::option::weighted(0.5, slot.clone()))
             .prop_map(|(transfers, slot)| Step::Apply { transfers, slot }),
         2 => (0..20usize).prop_map(|which| Step::Again { which }),
         2 => vec((vec(transfer(), 1..3), end), 2..5).prop_map(|works| Step::Together { works }),
-        4 => (slot.clone(), 0..ACCOUNTS.len(), 0..60u64)
+        8 => (slot.clone(), prop_oneof![4 => 1..3usize, 1 => 0..ACCOUNTS.len()], 0..60u64)
             .prop_map(|(slot, account, amount)| Step::Reserve { slot, account, amount }),
         2 => slot.prop_map(|slot| Step::Drop { slot }),
         1 => Just(Step::Expire),
