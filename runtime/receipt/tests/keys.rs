@@ -4,7 +4,7 @@
 
 mod support;
 
-use fuelbox_receipt::{Envelope, HostKey, KeyRing, KeyStore};
+use fuelbox_receipt::{Envelope, HostKey, KeyRing, KeyStore, PublicKeys};
 use proptest::prelude::*;
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use support::{key, receipt};
@@ -209,6 +209,9 @@ fn rotation_keeps_public_keys_and_the_origin_and_deletes_the_private_key() {
     let old = Envelope::sign(&receipt(), store.current()).unwrap();
     let second = store.rotate(5000).unwrap();
     assert_ne!(first, second);
+    let public = PublicKeys::read(&path).unwrap().unwrap();
+    assert_eq!((public.origin.as_str(), public.ring()), (origin.as_str(), store.ring()));
+    assert_eq!(public.keys, store.public_keys());
     for store in [&store, &KeyStore::open(&path, 9000).unwrap()] {
         assert_eq!((store.current().id(), store.origin()), (second, origin.as_str()));
         let times: Vec<_> = (store.public_keys().iter())
@@ -243,6 +246,20 @@ fn what_others_can_get_at_is_refused() {
         set_mode(file, good);
         assert!(KeyStore::open(&path, 0).is_ok());
     }
+}
+
+#[test]
+fn public_keys_are_read_without_a_change() {
+    let (_temp, path) = folder();
+    assert!(PublicKeys::read(&path).unwrap().is_none());
+    assert!(!path.exists());
+    let store = KeyStore::open(&path, 0).unwrap();
+    let (id, index) = (store.current().id(), path.join("keys.json"));
+    fs::remove_file(path.join(format!("{id}.pem"))).unwrap();
+    assert_eq!(PublicKeys::read(&path).unwrap().unwrap().ring(), store.ring());
+    set_mode(&index, 0o620);
+    assert!(PublicKeys::read(&path).unwrap_err().to_string().contains("has mode 620"));
+    assert_eq!(names(&path), ["keys.json"]);
 }
 
 #[test]
