@@ -6,20 +6,17 @@
 
 use crate::{
     account::{Account, AccountId, AccountKind},
-    credits::Credits,
+    entries,
     error::{LedgerError, Rejected, StoreError},
     extension::Extension,
     funds::Funds,
-    plan::{Budget, Hold, Known, Plan, Planned, Step},
+    panics::guarded,
+    plan::{Budget, Hold, Known, Plan, Planned},
     rows,
     transfer::{Action, Recorded, Transfer},
 };
-use rusqlite::{CachedStatement, Connection};
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use rusqlite::Connection;
+use std::{collections::HashMap, sync::Arc};
 
 /// Accounts that stay in memory between transactions, about 5 MB.
 const ACCOUNTS_MAX: usize = 16_384;
@@ -134,7 +131,7 @@ impl<E: Extension> Book<E> {
                      credits_posted = ?5
                  WHERE number = ?1",
             )?;
-            one_row(statement.execute((
+            entries::one_row(statement.execute((
                 entry.number,
                 debits_pending.stored(),
                 debits_posted.stored(),
@@ -257,7 +254,8 @@ impl<E: Extension> Book<E> {
         }
         drop(funds);
         self.next_seq = next_seq;
-        let written = self.record(steps);
+        let number = |id: &AccountId| self.accounts.get(id).map(|entry| entry.number);
+        let written = entries::record(&self.connection, number, steps);
         Ok(self.note(written)?)
     }
 
@@ -288,86 +286,13 @@ impl<E: Extension> Book<E> {
         Ok(Known { recorded: None, hold })
     }
 
-    /// Writes the rows of a batch but for its accounts', which are written at the end.
-    fn record(&mut self, steps: Vec<Step>) -> Result<Vec<Recorded>, StoreError> {
-        let connection = &self.connection;
-        let mut all = Vec::with_capacity(steps.len());
-        for step in steps {
-            let (recorded, hold_seq, debit, credit) = match step {
-                Step::Repeat(recorded) => {
-                    all.push(recorded);
-                    continue;
-                }
-                Step::Write { recorded, hold_seq, debit, credit } => {
-                    (recorded, hold_seq, debit, credit)
-                }
-            };
-            let number = |account: &Account| {
-                let entry = self.accounts.get(&account.id);
-                entry.map(|entry| entry.number).ok_or_else(|| StoreError::Damaged {
-                    text: format!("account '{}' went away", account.id),
-                })
-            };
-            let (debit_number, credit_number) = (number(&debit)?, number(&credit)?);
-            let seq = rows::stored(recorded.seq);
-            let Transfer { id, purpose, action } = &recorded.transfer;
-            let expires = match action {
-                Action::Pending { expires_unix_ms, .. } => expires_unix_ms.map(rows::stored),
-                Action::Direct { .. } | Action::Post { .. } | Action::Void { .. } => None,
-            };
-            connection
-                .prepare_cached(
-                    "INSERT INTO transfer (seq, id, purpose, action, debit, credit, amount, pending,
-                         expires_unix_ms, recorded_unix_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                )?
-                .execute((
-                    seq,
-                    id.as_str(),
-                    purpose.name(),
-                    action.name(),
-                    debit_number,
-                    credit_number,
-                    recorded.amount.stored(),
-                    hold_seq.map(rows::stored),
-                    expires,
-                    rows::stored(recorded.recorded_unix_ms),
-                ))?;
-            match action {
-                Action::Direct { .. } => {}
-                Action::Pending { .. } => {
-                    connection
-                        .prepare_cached(
-                            "INSERT INTO open_pending (seq, expires_unix_ms) VALUES (?1, ?2)",
-                        )?
-                        .execute((seq, expires))?;
-                }
-                Action::Post { .. } | Action::Void { .. } => {
-                    let deleted = connection
-                        .prepare_cached("DELETE FROM open_pending WHERE seq = ?1")?
-                        .execute([hold_seq.map(rows::stored)])?;
-                    one_row(deleted)?;
-                }
-            }
-            let mut history = connection.prepare_cached(
-                "INSERT INTO history (account, seq, debits_pending, debits_posted, credits_pending,
-                     credits_posted)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            line(&mut history, debit_number, seq, &debit)?;
-            line(&mut history, credit_number, seq, &credit)?;
-            all.push(recorded);
-        }
-        Ok(all)
-    }
-
     /// Holds that are overdue, the longest first.
     pub(crate) fn overdue(
         &mut self,
         now_unix_ms: u64,
         limit: usize,
     ) -> Result<Vec<Transfer>, StoreError> {
-        let found = overdue(&self.connection, now_unix_ms, limit);
+        let found = entries::overdue(&self.connection, now_unix_ms, limit);
         self.note(found)
     }
 
@@ -378,73 +303,4 @@ impl<E: Extension> Book<E> {
         }
         result
     }
-}
-
-fn overdue(
-    connection: &Connection,
-    now_unix_ms: u64,
-    limit: usize,
-) -> Result<Vec<Transfer>, StoreError> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT",
-        rows::transfer_columns!(),
-        "FROM open_pending JOIN transfer ON transfer.seq = open_pending.seq",
-        rows::transfer_joins!(),
-        "WHERE open_pending.expires_unix_ms <= ?1
-         ORDER BY open_pending.expires_unix_ms, open_pending.seq LIMIT ?2",
-    ))?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let holds = statement.query_map((rows::stored(now_unix_ms), limit), rows::recorded)?;
-    holds
-        .map(|hold| {
-            let Transfer { id, purpose, .. } = hold?.transfer;
-            Ok(Transfer { id: id.expiry(), purpose, action: Action::Void { pending: id } })
-        })
-        .collect()
-}
-
-/// The totals of an account after a transfer.
-fn line(
-    statement: &mut CachedStatement<'_>,
-    number: i64,
-    seq: i64,
-    account: &Account,
-) -> rusqlite::Result<()> {
-    let Account { debits_pending, debits_posted, credits_pending, credits_posted, .. } = account;
-    let totals = [debits_pending, debits_posted, credits_pending, credits_posted];
-    let [debits_pending, debits_posted, credits_pending, credits_posted] =
-        totals.map(|total| Credits::stored(*total));
-    statement.execute((
-        number,
-        seq,
-        debits_pending,
-        debits_posted,
-        credits_pending,
-        credits_posted,
-    ))?;
-    Ok(())
-}
-
-/// A statement that is about one row has changed it.
-fn one_row(changed: usize) -> Result<(), StoreError> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Damaged { text: format!("{changed} rows changed, expected 1") })
-    }
-}
-
-/// Calls code of others, which must not end the writer.
-pub(crate) fn guarded<T>(call: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, StoreError> {
-    Ok(catch(call)??)
-}
-
-/// What it gives, or its panic's words.
-pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, StoreError> {
-    // What the call may leave half done is thrown away by a rollback, or belongs to the caller alone.
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        StoreError::Panicked { text: crate::credits::excerpt(text.unwrap_or("no words")) }
-    })
 }

@@ -26,6 +26,8 @@ mod connection;
 mod rows;
 mod funds;
 mod plan;
+mod entries;
+mod panics;
 mod book;
 mod transaction;
 mod queue;

@@ -1,6 +1,6 @@
 //! Works that wait for the writer.
 
-use crate::{book::catch, error::StoreError, extension::Extension, transaction::Tx};
+use crate::{error::StoreError, extension::Extension, panics::catch, transaction::Tx};
 use std::{
     collections::VecDeque,
     marker::PhantomData,
@@ -194,5 +194,52 @@ impl<E: Extension> Queue<E> {
         for work in left {
             work.answer(Err(StoreError::Closed));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn work(send: &mpsc::Sender<Result<u8, StoreError>>) -> Waiting<()> {
+        let send = send.clone();
+        Box::new(Job::new(|_: &mut Tx<'_, ()>| Ok(1), move |answer| send.send(answer).unwrap()))
+    }
+
+    #[test]
+    fn every_work_is_answered_once_whatever_becomes_of_it() {
+        let (send, answers) = mpsc::channel();
+        let queue = Queue::new();
+        drop(work(&send));
+        work(&send).answer(Ok(()));
+        work(&send).answer(Err(StoreError::WithinWriter));
+        assert!(queue.put(work(&send)).is_ok());
+        queue.abandon();
+        assert!(queue.put(work(&send)).is_err_and(|work| {
+            drop(work);
+            true
+        }));
+        drop(send);
+        let (closed, within) = (Err(StoreError::Closed), Err(StoreError::WithinWriter));
+        let all = [closed.clone(), closed.clone(), within, closed.clone(), closed];
+        assert_eq!(answers.iter().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_batch_takes_no_more_than_it_may() {
+        let (send, _answers) = mpsc::channel();
+        let queue = Queue::new();
+        for _ in 0..5 {
+            assert!(queue.put(work(&send)).is_ok());
+        }
+        let mut batch = Vec::new();
+        assert!(queue.take(&mut batch, 3) && batch.len() == 3);
+        assert!(queue.take(&mut batch, 3) && batch.len() == 3);
+        batch.clear();
+        queue.close();
+        assert!(queue.take(&mut batch, 3) && batch.len() == 2);
+        batch.clear();
+        assert!(!queue.take(&mut batch, 3));
     }
 }

@@ -6,10 +6,11 @@
 //! never see it.
 
 use crate::{
-    book::{Book, catch},
+    book::Book,
     error::StoreError,
     extension::Extension,
     ledger::Lock,
+    panics::catch,
     queue::{Queue, Waiting},
     transaction::Tx,
 };
