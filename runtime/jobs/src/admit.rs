@@ -141,7 +141,7 @@ pub(crate) fn check(
     // The limit is a publisher's twice of what it measured, where nobody chose one.
     let expected_fuel = quote.map_or(limits.fuel / 2, |quote| quote.fuel).min(limits.fuel);
     Ok(Checked {
-        id: JobId::new(now_unix_ms),
+        id: JobId::new(),
         request,
         published,
         input: Arc::new(Input::new(inputs)),

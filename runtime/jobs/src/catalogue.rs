@@ -65,11 +65,11 @@ impl Published {
         self.signature().needs_shapes() && !known.contains(shapes)
     }
 
-    /// Notes that shapes are used, and says whether they were new. The engine keeps the images of as
-    /// many shapes, in the same order: so whoever makes it load anew has paid for that.
-    pub(crate) fn use_shapes(&self, shapes: &Digest) -> bool {
+    /// Notes that shapes are used, and gives a claim to them when they were new. The engine keeps the
+    /// images of as many shapes, in the same order: so whoever makes it load anew has paid for that.
+    pub(crate) fn use_shapes(self: &Arc<Self>, shapes: &Digest) -> Option<NewShapes> {
         if !self.signature().needs_shapes() {
-            return false;
+            return None;
         }
         let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let at = known.iter().position(|other| other == shapes);
@@ -80,13 +80,8 @@ impl Published {
         if known.len() > SHAPE_IMAGES_MAX {
             known.remove(0);
         }
-        at.is_none()
-    }
-
-    /// Takes back that shapes were new: they were not prepared after all.
-    pub(crate) fn forget_shapes(&self, shapes: &Digest) {
-        let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|other| other != shapes);
+        let new = || NewShapes { published: self.clone(), shapes: *shapes, paid: false };
+        at.is_none().then(new)
     }
 
     /// What a job may use when its caller does not say.
@@ -98,6 +93,29 @@ impl Published {
             fuel: chosen(asked.fuel, default.fuel),
             memory_bytes: chosen(asked.memory_bytes, default.memory_bytes),
             ..default
+        }
+    }
+}
+
+/// Shapes that a job is the first to bring. Unless it pays for them, they are new to the next one.
+pub(crate) struct NewShapes {
+    published: Arc<Published>,
+    pub(crate) shapes: Digest,
+    paid: bool,
+}
+
+impl NewShapes {
+    /// They are prepared, and paid for.
+    pub(crate) fn paid(mut self) {
+        self.paid = true;
+    }
+}
+
+impl Drop for NewShapes {
+    fn drop(&mut self) {
+        if !self.paid {
+            let known = self.published.shapes.lock();
+            known.unwrap_or_else(PoisonError::into_inner).retain(|other| *other != self.shapes);
         }
     }
 }

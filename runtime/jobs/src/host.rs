@@ -213,6 +213,7 @@ impl Host {
             running: Mutex::default(),
             waiters: Mutex::default(),
             to_void: Mutex::default(),
+            janitor_bell: Default::default(),
         });
         let mut host = Self {
             janitor: Janitor::start(shared.clone()),

@@ -4,13 +4,16 @@
 use crate::{books::BooksError, job::State, shared::Shared};
 use fuelbox_digest::Digest;
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-/// Between two rounds: soon for a caller whose money is held, seldom for a processor.
+/// Between two rounds: seldom for a processor.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Between two tries to give money back that is still held: soon for whoever it belongs to.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Blobs that go in one transaction, so that jobs need not wait long for their own.
 const SWEEP_ROWS: i64 = 500;
@@ -21,38 +24,39 @@ const FILE_GRACE: Duration = Duration::from_secs(3_600);
 
 /// A thread of its own.
 pub(crate) struct Janitor {
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Janitor {
     pub(crate) fn start(shared: Arc<Shared>) -> Self {
-        let stop = Arc::<(Mutex<bool>, Condvar)>::default();
-        let seen = stop.clone();
-        let work = move || {
-            let (stop, changed) = &*seen;
-            let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
-                drop(stopped);
-                // What fails now is tried again in the next round.
-                let _ = round(&shared);
-                stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
-                if !*stopped {
-                    let waited = changed.wait_timeout(stopped, ROUND);
-                    stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        };
+        let seen = shared.clone();
         // Without the thread, holds are given back at the next start.
-        let thread = thread::Builder::new().name("janitor".into()).spawn(work).ok();
-        Self { stop, thread }
+        let thread = thread::Builder::new().name("janitor".into()).spawn(move || work(&seen)).ok();
+        Self { shared, thread }
     }
 
     pub(crate) fn stop(&mut self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
+        let (go, bell) = &self.shared.janitor_bell;
+        *go.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        bell.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    let (go, bell) = &shared.janitor_bell;
+    let is_to_go = || *go.lock().unwrap_or_else(PoisonError::into_inner);
+    while !is_to_go() {
+        // What fails now is tried again in the next round.
+        let _ = round(shared);
+        let pause = if shared.has_to_void() { RETRY } else { ROUND };
+        let going = go.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*going {
+            // Rung or not: the next round looks at everything.
+            let _ = bell.wait_timeout(going, pause);
         }
     }
 }

@@ -5,17 +5,16 @@ use fuelbox_engine::{Cancel, OwnedParameter, Tensor};
 use fuelbox_ledger::{AccountId, Credits};
 use fuelbox_receipt::Envelope;
 use std::{fmt, str::FromStr, time::Duration};
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Uuid;
 
 /// The name of a job: a UUID of version 7, so later jobs have greater names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// A new name.
-    pub(crate) fn new(now_unix_ms: u64) -> Self {
-        let (seconds, nanos) = (now_unix_ms / 1_000, (now_unix_ms % 1_000) as u32 * 1_000_000);
-        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos)))
+    /// A new name, greater than all that this process made before.
+    pub(crate) fn new() -> Self {
+        Self(Uuid::now_v7())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
@@ -266,8 +265,9 @@ mod tests {
 
     #[test]
     fn names_of_jobs_are_in_order_and_have_one_form() {
-        let (first, second) = (JobId::new(1_000), JobId::new(1_001));
-        assert!(first < second);
+        let names: Vec<_> = (0..1_000).map(|_| JobId::new()).collect();
+        assert!(names.is_sorted_by(|a, b| a < b));
+        let (first, second) = (names[0], names[1]);
         assert!(first.to_string() < second.to_string());
         assert_eq!(first.to_string().parse(), Ok(first));
         assert_eq!(JobId::from_bytes(*first.as_bytes()), first);

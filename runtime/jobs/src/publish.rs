@@ -286,7 +286,7 @@ impl Publisher<'_> {
         reservation: Reservation,
         burned: &Burned,
     ) -> Result<(), PublishError> {
-        let attempt = crate::job::JobId::new(self.now_unix_ms);
+        let attempt = crate::job::JobId::new();
         let name = format!("refused:{}:{attempt}", &digest.hex()[..16]);
         let Some(transfer) = self.charge(account, &name, self.price(burned)?)? else {
             return Ok(());

@@ -279,7 +279,7 @@ mod tests {
 
     fn ticket(account: &str, priority: u8, fuel: u64) -> Ticket {
         Ticket {
-            id: JobId::new(0),
+            id: JobId::new(),
             account: account.parse().expect("an account"),
             priority: Priority::new(priority).expect("a priority"),
             expected_fuel: fuel,

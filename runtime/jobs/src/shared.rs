@@ -18,7 +18,7 @@ use fuelbox_receipt::{Envelope, KeyStore, Receipt};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, SystemTime},
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
     /// Jobs whose hold could not be given back when their worker tried.
     pub(crate) to_void: Mutex<Vec<(JobId, String)>>,
+    /// Rung when there is something for the janitor; true when it is to go.
+    pub(crate) janitor_bell: (Mutex<bool>, Condvar),
 }
 
 impl Shared {
@@ -98,6 +100,12 @@ impl Shared {
     /// Leaves it to the janitor to give a hold back.
     pub(crate) fn void_later(&self, id: JobId, detail: String) {
         self.to_void.lock().unwrap_or_else(PoisonError::into_inner).push((id, detail));
+        self.janitor_bell.1.notify_all();
+    }
+
+    /// Whether a hold waits to be given back.
+    pub(crate) fn has_to_void(&self) -> bool {
+        !self.to_void.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Registers somebody who waits for a job's end.

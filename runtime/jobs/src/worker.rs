@@ -6,6 +6,7 @@
 use crate::{
     admit::{Admitted, Input, Source},
     books::{Blob, Hold, Settlement},
+    catalogue::NewShapes,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
     job::{End, Finished, JobRecord, State},
@@ -99,7 +100,7 @@ struct Settled {
     reply: Vec<u8>,
     log: String,
     blobs: Vec<Blob>,
-    shapes: Option<Digest>,
+    new_shapes: Option<NewShapes>,
 }
 
 /// What the model gave.
@@ -131,14 +132,10 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
         seed: job.row.seed,
         // Shapes that became known since the job was admitted cost it nothing. Those that were
         // forgotten since cost the host: no price was held for them.
-        load_limit: job.row.load_limit.filter(|_| new),
+        load_limit: job.row.load_limit.filter(|_| new.is_some()),
         cancel: &job.cancel,
     };
-    let executed = execute(&work);
-    if new && !executed.as_ref().is_ok_and(|executed| executed.prepared) {
-        job.published.forget_shapes(&shapes);
-    }
-    let executed = executed?;
+    let executed = execute(&work)?;
     reach(Step::Executed);
     let expires_unix_ms = shared.expires();
     let encoded = input.encoded();
@@ -150,7 +147,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     if job.row.key.is_none() {
         job.row.request = encoded.digest;
     }
-    let shapes = (new && executed.prepared).then_some(shapes);
+    let new_shapes = new.filter(|_| executed.prepared);
     let Executed { outcome: Outcome { verdict, usage, log }, image, load_fuel, .. } = executed;
     let (name, kind, detail) = (verdict.name(), verdict_kind(&verdict), verdict.detail());
     let (state, replayable) = (state(&verdict), verdict.replayable());
@@ -229,7 +226,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
         reply,
         log,
         blobs,
-        shapes,
+        new_shapes,
     };
     Ok((settled, outputs))
 }
@@ -314,19 +311,17 @@ fn settle(shared: &Arc<Shared>, job: Admitted, settled: Settled, outputs: Output
         reply: settled.reply,
         log: settled.log,
         blobs: settled.blobs,
-        shapes: settled.shapes,
+        shapes: settled.new_shapes.as_ref().map(|new| new.shapes),
     });
+    let new_shapes = settled.new_shapes;
     let later = shared.clone();
     shared.books.settle(settlement, move |result| {
         // After this the caller may come again with the same key, and find the job.
         drop(key);
-        if let Err(error) = &result {
-            if let Some(shapes) = settled.shapes {
-                published.forget_shapes(&shapes);
-            }
-            if !waits {
-                later.void_later(id, error.to_string());
-            }
+        match (&result, new_shapes) {
+            (Ok(()), Some(new)) => new.paid(),
+            (Err(error), _) if !waits => later.void_later(id, error.to_string()),
+            (Ok(()) | Err(_), _) => {}
         }
         reply(answer, result.map_err(JobError::from), finished);
         later.wake(&id);

@@ -1,0 +1,220 @@
+//! What money and proof cost: `cargo bench --bench jobs`.
+//!
+//! Settled jobs a second through the whole path (durable, signed, in the log, inputs and outputs kept),
+//! beside the same jobs in the bare box, within one run. Medians of rounds with the least and the most.
+//! Nothing here fails: the goals are printed beside the figures.
+
+use fuelbox_engine::{
+    Cache, Cancel, Engine, JobLimits, LimitsAsked, Manifest, Model, Options, PartRef, Tensor,
+    write_archive,
+};
+use fuelbox_jobs::{Config, DataFolder, Host, JobRequest, Publication};
+use fuelbox_ledger::{AccountId, AccountKind, Credits};
+use fuelbox_test_support::{
+    host::{fp32, onnx_package, shared_cache},
+    onnx,
+};
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+const CALLERS: usize = 64;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let filter = arguments.next();
+    let wanted = |name: &str| filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
+    println!("{:<52} {:>10} {:>10} {:>10}   goal", "", "least", "median", "most");
+    let engine = Engine::new(Cache::open(shared_cache()).expect("a cache"), Options::default())
+        .expect("an engine");
+    if wanted("mlp") {
+        mlp(&engine);
+    }
+    if wanted("mobilenet") {
+        mobilenet(&engine);
+    }
+    // Only by its name: it takes minutes.
+    if filter.as_deref() == Some("million") {
+        million(&engine);
+    }
+}
+
+/// A host on a fresh folder below the build's, with a package of this model and a rich caller.
+struct Bench {
+    folder: tempfile::TempDir,
+    host: Host,
+    publication: Publication,
+}
+
+fn account(name: &str) -> AccountId {
+    name.parse().expect("an account")
+}
+
+impl Bench {
+    fn new(engine: &Engine, name: &str, onnx: Vec<u8>) -> Self {
+        // The disk of the build: a temporary folder may be in memory.
+        let folder = tempfile::tempdir_in(shared_cache().parent().expect("a folder"));
+        let folder = folder.expect("a folder");
+        let data = DataFolder::new(folder.path().join("data"));
+        let host = Host::open(&data, engine.clone(), Config::default()).expect("a host");
+        let package = onnx_package(onnx.clone());
+        let model = Model::open(engine, package, &JobLimits::default(), || ()).expect("a model");
+        let wasm = fuelbox_prebuilt::onnx().bytes().expect("a guest");
+        let mut manifest =
+            Manifest::new(name.into(), "1".into(), PartRef::of(&wasm), model.signature().clone());
+        manifest.assets.push(fuelbox_engine::NamedPart {
+            name: "model.onnx".into(),
+            part: PartRef::of(&onnx),
+        });
+        manifest.limits = LimitsAsked { fuel: 10_000_000_000, memory_bytes: 1 << 30 };
+        let mut file = Vec::new();
+        write_archive(&manifest, &[&wasm, &onnx], &mut file).expect("a package");
+        let accounts = host.accounts();
+        for (name, kind) in [("pub", AccountKind::Publisher), ("caller", AccountKind::Caller)] {
+            accounts.create(&account(name), kind).expect("an account");
+            let amount = Credits::from_micros(1 << 60).expect("an amount");
+            let id = format!("gift:{name}").parse().expect("a name");
+            accounts.top_up(&account(name), amount, id).expect("credits");
+        }
+        let publication = host.publish(&account("pub"), &file, None).expect("published");
+        Self { folder, host, publication }
+    }
+
+    fn request(&self, input: Tensor) -> JobRequest {
+        let mut request = JobRequest::new(account("caller"), self.publication.digest, vec![input]);
+        request.limits.fuel = Some(1_000_000_000);
+        request
+    }
+
+    /// Settled jobs a second with so many callers, each with inputs of its own.
+    fn rate(&self, callers: usize, time: Duration, input: impl Fn(u64) -> Tensor + Sync) -> f64 {
+        let (done, number) = (AtomicU64::new(0), AtomicU64::new(0));
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..callers {
+                scope.spawn(|| {
+                    while started.elapsed() < time {
+                        let input = input(number.fetch_add(1, Ordering::Relaxed));
+                        self.host.run(self.request(input)).expect("a job");
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        done.into_inner() as f64 / started.elapsed().as_secs_f64()
+    }
+}
+
+/// No two alike.
+fn image(number: u64) -> Tensor {
+    let mut values = vec![0.5; 784];
+    values[0] = (number % 1_000) as f32;
+    values[1] = (number / 1_000) as f32;
+    fp32("input", &[1, 784], &values)
+}
+
+fn mlp(engine: &Engine) {
+    let bench = Bench::new(engine, "mlp", onnx::mlp(&[784, 128, 64, 10]));
+    for (callers, goal) in [(1, ""), (2, ""), (CALLERS, "at least 5,000")] {
+        let rates = (0..5).map(|_| bench.rate(callers, Duration::from_secs(2), image)).collect();
+        line(&format!("mlp: settled jobs/s, {callers} callers"), rates, goal);
+    }
+    drop(bench.folder);
+}
+
+/// One caller, one job after the other: in the box alone, and through the whole path.
+fn mobilenet(engine: &Engine) {
+    let onnx = onnx::mobilenet_v2();
+    let bench = Bench::new(engine, "mobilenet", onnx.clone());
+    let input = |number: u64| {
+        let mut values = vec![0.5; 3 * 224 * 224];
+        values[0] = number as f32;
+        fp32("image", &[1, 3, 224, 224], &values)
+    };
+    let package = onnx_package(onnx);
+    let model = Model::open(engine, package, &JobLimits::default(), || ()).expect("a model");
+    let limits = JobLimits::default();
+    let box_alone = |number: u64| {
+        let inputs = [input(number)];
+        let started = Instant::now();
+        let prepared = model.prepare(&inputs, &[], &limits, &limits).expect("a request");
+        prepared.run(&limits, 0, &Cancel::default()).expect("no fault");
+        started.elapsed()
+    };
+    let whole = |number: u64| {
+        let request = bench.request(input(number));
+        let started = Instant::now();
+        bench.host.run(request).expect("a job");
+        started.elapsed()
+    };
+    let (mut alone_ms, mut whole_ms) = (Vec::new(), Vec::new());
+    for number in 0..120 {
+        let (alone, whole) = (box_alone(number), whole(number));
+        if number >= 20 {
+            alone_ms.push(alone.as_secs_f64() * 1e3);
+            whole_ms.push(whole.as_secs_f64() * 1e3);
+        }
+    }
+    let ratio = median(&mut whole_ms) / median(&mut alone_ms);
+    line("mobilenet: ms in the box, one at a time", alone_ms, "");
+    line("mobilenet: ms settled, one at a time", whole_ms, "");
+    println!("{:<52} {:>32.3}   (the commit's sync included)", "mobilenet: ratio of these", ratio);
+    // What a host sells: all cores busy, with and without money.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (mut alone, mut settled) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        let time = Duration::from_secs(2);
+        let started = Instant::now();
+        let done = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while started.elapsed() < time {
+                        box_alone(done.fetch_add(1, Ordering::Relaxed));
+                    }
+                });
+            }
+        });
+        alone.push(done.into_inner() as f64 / started.elapsed().as_secs_f64());
+        settled.push(bench.rate(2 * cores, time, input));
+    }
+    let ratio = median(&mut alone) / median(&mut settled);
+    line("mobilenet: jobs/s in the box, all cores", alone, "");
+    line("mobilenet: jobs/s settled, all cores", settled, "");
+    println!("{:<52} {:>32.3}   at most 1.02", "mobilenet: ratio of these", ratio);
+}
+
+/// Whether memory stays flat.
+fn million(engine: &Engine) {
+    let bench = Bench::new(engine, "mlp", onnx::mlp(&[784, 128, 64, 10]));
+    let mut settled = 0;
+    while settled < 1_000_000 {
+        let rate = bench.rate(CALLERS, Duration::from_secs(10), image);
+        settled = bench.host.read(|records| records.log_size()).expect("read").expect("a size");
+        println!("{settled:>9} settled, {rate:>6.0}/s, {:>5} MiB resident", resident_mib());
+    }
+}
+
+fn resident_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn line(name: &str, mut values: Vec<f64>, goal: &str) {
+    let median = median(&mut values);
+    let (least, most) = (values[0], values[values.len() - 1]);
+    let show = |value: f64| {
+        if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+    };
+    println!("{name:<52} {:>10} {:>10} {:>10}   {goal}", show(least), show(median), show(most));
+}
