@@ -164,7 +164,7 @@ impl<E: Extension> Book<E> {
     /// after a crash would find. The next commit lies on top of it. This is one, of nothing.
     fn bury(&self) {
         let version = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0));
-        // A store that fails here too has got the commit's own bytes, or none.
+        // When the store fails here too, it is asked again with the next commit.
         let _ = version.and_then(|version: i32| {
             self.connection.pragma_update(None, "user_version", version.wrapping_add(1))
         });

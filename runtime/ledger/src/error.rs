@@ -132,7 +132,8 @@ pub enum Rejected {
     },
 }
 
-/// The store failed. What it failed in was not done.
+/// The store failed. What it failed in was not done, in this process. When the store goes on failing until
+/// the process ends, the next one may find the last of it done (`docs/formats/ledger.md`, Commits).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full.

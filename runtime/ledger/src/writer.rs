@@ -1,9 +1,9 @@
 //! The one thread that writes: all works that wait go into one transaction, and are answered after its
 //! commit.
 //!
-//! Optimistic. When anything in a transaction goes wrong, all of it is rolled back, and its works are
-//! run again one by one, each in a transaction of its own: whatever one of them does, its neighbours
-//! never see it.
+//! Optimistic. When a work goes wrong, all of its transaction is rolled back. Those before it are run
+//! again together, then it alone, then those behind it; when the store went wrong, all are run again one
+//! by one. So whatever a work does, its neighbours never see it, and it costs them two commits.
 
 use crate::{
     book::Book,
@@ -41,29 +41,79 @@ enum Ran {
     Undo(Option<StoreError>),
 }
 
+/// Why a batch was rolled back.
+enum Failed {
+    /// The work at this place went wrong.
+    Work(usize),
+    /// All went well but the begin or the commit.
+    Store,
+}
+
+impl Failed {
+    /// How many of a batch go together next, and how many behind them alone.
+    fn plan(self, batch: usize) -> (usize, usize) {
+        match self {
+            Self::Work(place) => (place, 1),
+            Self::Store => (0, batch),
+        }
+    }
+}
+
 impl<E: Extension> Writer<E> {
     /// Works until the queue is closed and empty.
     pub(crate) fn serve(mut self, queue: &Queue<E>) {
         queue.serve();
         let mut batch = Vec::new();
         while queue.take(&mut batch, BATCH_MAX) {
-            if self.together(queue, &mut batch) {
-                batch.drain(..).for_each(|work| work.answer(Ok(())));
-            } else {
-                for mut work in batch.drain(..) {
-                    let done = self.alone(&mut work);
-                    work.answer(done);
-                }
-            }
+            self.work_off(queue, &mut batch);
             self.checkpoint();
         }
     }
 
-    /// Runs the batch, and what comes while it runs, in one transaction. Whether it was committed.
-    fn together(&mut self, queue: &Queue<E>, batch: &mut Vec<Waiting<E>>) -> bool {
-        if self.book.begin().is_err() {
-            return false;
+    /// Does and answers all of the batch, in its order.
+    fn work_off(&mut self, queue: &Queue<E>, batch: &mut Vec<Waiting<E>>) {
+        let failed = match self.together(batch, Some(queue)) {
+            Ok(()) => return batch.drain(..).for_each(|work| work.answer(Ok(()))),
+            Err(failed) => failed,
+        };
+        // None comes in any more, so this ends: every round answers at least one.
+        let (mut good, mut alone) = failed.plan(batch.len());
+        while !batch.is_empty() {
+            if good > 0 {
+                match self.together_first(batch, good) {
+                    Ok(()) => batch.drain(..good).for_each(|work| work.answer(Ok(()))),
+                    // What went well before does not now: no more guesses.
+                    Err(_) => alone += good,
+                }
+            }
+            for mut work in batch.drain(..alone) {
+                let done = self.alone(&mut work);
+                work.answer(done);
+            }
+            (good, alone) = match self.together(batch, None) {
+                Ok(()) => return batch.drain(..).for_each(|work| work.answer(Ok(()))),
+                Err(failed) => failed.plan(batch.len()),
+            };
         }
+    }
+
+    fn together_first(&mut self, batch: &mut Vec<Waiting<E>>, count: usize) -> Result<(), Failed> {
+        let behind = batch.split_off(count);
+        let done = self.together(batch, None);
+        batch.extend(behind);
+        done
+    }
+
+    /// Runs the batch, and what comes while it runs, in one transaction.
+    fn together(
+        &mut self,
+        batch: &mut Vec<Waiting<E>>,
+        queue: Option<&Queue<E>>,
+    ) -> Result<(), Failed> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.book.begin().map_err(|_| Failed::Store)?;
         let mut next = 0;
         while next < batch.len() {
             while let Some(work) = batch.get_mut(next) {
@@ -71,13 +121,15 @@ impl<E: Extension> Writer<E> {
                     Ran::Fine => next += 1,
                     Ran::Undo(_) => {
                         self.book.roll_back();
-                        return false;
+                        return Err(Failed::Work(next));
                     }
                 }
             }
-            queue.take(batch, BATCH_MAX);
+            if let Some(queue) = queue {
+                queue.take(batch, BATCH_MAX);
+            }
         }
-        self.book.commit().is_ok()
+        self.book.commit().map_err(|_| Failed::Store)
     }
 
     /// Runs one work in a transaction of its own.
