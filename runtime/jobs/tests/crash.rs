@@ -232,7 +232,7 @@ fn child(folder: &Path) -> ! {
     let host = host_with(folder, Config { workers: Some(2), ..Config::default() });
     let notes = OpenOptions::new().create(true).append(true).open(folder.join(ACKNOWLEDGED));
     let notes = Mutex::new(notes.expect("notes"));
-    let note = |line: String| write_line(&mut notes.lock().expect("a lock"), &line);
+    let note = |line: String| write_line(&mut *notes.lock().expect("a lock"), &line);
     let find = |name: &str| {
         let found = host.read(|records| records.find_package(name)).expect("read").expect("read");
         found.expect("published").digest
