@@ -175,7 +175,7 @@ impl Model {
                     if *debited + sum > left {
                         return Err(Rejected::OverReservation {
                             account: debit.clone(),
-                            debits: micros((*debited + sum) as u64),
+                            debits: micros((*debited + sum).min(LIMIT) as u64),
                             reserved: micros(left as u64),
                         });
                     }
