@@ -7,9 +7,9 @@
 //! test cuts the power, and without them tests are quick on any disk.
 //!
 //! Invariants, which the `SAFETY` comments lean on:
-//! 1. A [`Shared`] and its VFS are never freed or moved, so pointers to them hold as long as the
+//! 1. A `Shared` and its VFS are never freed or moved, so pointers to them hold as long as the
 //!    process.
-//! 2. A file of this VFS is a [`Head`] and, [`HEAD_BYTES`] behind its start, a file of the default VFS.
+//! 2. A file of this VFS is a `Head` and, `HEAD_BYTES` behind its start, a file of the default VFS.
 //!    SQLite allocates `szOsFile` zeroed bytes, aligned to 8, for both.
 //! 3. SQLite calls the methods of a file only between its `xOpen` and its `xClose`, and only when
 //!    `xOpen` left a table in it; that is done when the default VFS opened its part.
