@@ -10,10 +10,14 @@ Examples:
   fuelbox run model.onnx --random 1 --json
   fuelbox pack model.onnx -o model.fbx --labels labels.txt --golden image.npy
   fuelbox inspect model.fbx --check
+  fuelbox submit model:1.0.0 --account alice --input image.npy --receipt job.json
+  fuelbox replay job.json
 
 Environment:
   FUELBOX_CACHE   folder of compiled code and model images; otherwise
                   $XDG_CACHE_HOME/fuelbox, otherwise ~/.cache/fuelbox
+  FUELBOX_DATA    folder of accounts, jobs and receipts; otherwise
+                  $XDG_DATA_HOME/fuelbox, otherwise ~/.local/share/fuelbox
 ";
 
 /// Runs models in a sealed box and counts the fuel that they burn.
@@ -36,6 +40,10 @@ pub(crate) struct Global {
     /// Folder of compiled code and model images; must be private to its owner.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Folder of accounts, jobs, receipts, packages and keys; must be private to its owner.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
 
     /// Say nothing on stderr but errors.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
@@ -63,6 +71,18 @@ pub(crate) enum Command {
     Inspect(commands::inspect::InspectArgs),
     Doctor(commands::doctor::DoctorArgs),
     Cache(commands::cache::CacheArgs),
+    Account(commands::account::AccountArgs),
+    Publish(commands::publish::PublishArgs),
+    Quote(commands::quote::QuoteArgs),
+    Submit(commands::submit::SubmitArgs),
+    Jobs(commands::jobs::JobsArgs),
+    Usage(commands::usage::UsageArgs),
+    Prices(commands::prices::PricesArgs),
+    Receipt(commands::receipt::ReceiptArgs),
+    Replay(commands::replay::ReplayArgs),
+    Audit(commands::audit::AuditArgs),
+    Log(commands::log::LogArgs),
+    Keys(commands::keys::KeysArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     /// Compiles one module from stdin to stdout: started by fuelbox itself.

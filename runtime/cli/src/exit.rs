@@ -1,5 +1,8 @@
 //! How the program ends: an exit code for each kind of end, and the one place where errors are printed.
 
+mod jobs;
+mod proof;
+
 use crate::{file::TooLarge, output::text::escaped};
 use fuelbox_engine::{
     ArchiveError, CacheError, EngineError, HostFault, ManifestError, ModelError, Verdict,
@@ -26,11 +29,23 @@ pub(crate) enum Exit {
     Limit = 5,
     /// The host failed.
     Host = 6,
+    /// An account has less than is needed.
+    Payment = 7,
+    /// A signature, receipt, log or replay does not hold.
+    Proof = 8,
 }
 
 impl Exit {
-    const ALL: [Self; 6] =
-        [Self::Completed, Self::Usage, Self::BadInput, Self::Guest, Self::Limit, Self::Host];
+    const ALL: [Self; 8] = [
+        Self::Completed,
+        Self::Usage,
+        Self::BadInput,
+        Self::Guest,
+        Self::Limit,
+        Self::Host,
+        Self::Payment,
+        Self::Proof,
+    ];
 
     fn meaning(self) -> &'static str {
         match self {
@@ -41,9 +56,13 @@ impl Exit {
             }
             Self::Guest => "guest failure: guest_error, trap or bad_output; also while loading",
             Self::Limit => {
-                "a limit: out_of_fuel, cancelled (deadline), memory, input or package size"
+                "a limit: out_of_fuel, cancelled (deadline), memory, input or package size, a full queue"
             }
-            Self::Host => "host fault: the machine, the cache or fuelbox itself failed",
+            Self::Host => {
+                "host fault: the machine, the cache, the data folder or fuelbox itself failed"
+            }
+            Self::Payment => "payment: not enough credits",
+            Self::Proof => "proof: a signature, receipt, log or replay does not hold",
         }
     }
 
@@ -93,6 +112,11 @@ impl Failure {
         Self { exit, error: anyhow::anyhow!("{message}") }
     }
 
+    /// The same failure with another exit code.
+    pub(crate) fn as_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// The same failure, with what it happened to in front.
     pub(crate) fn of(self, what: impl fmt::Display + Send + Sync + 'static) -> Self {
         Self { exit: self.exit, error: self.error.context(what) }
@@ -109,6 +133,20 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error)
     }
+}
+
+/// An error with its causes, each said once: many errors have their cause in their own words.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            let _ = write!(text, ": {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The one way in which errors are shown.

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::Context;
 use fuelbox_engine::{
-    Cache, Compiler, Engine, Isa, JobLimits, Model, ModelError, Options, Package,
+    Cache, Compiler, Engine, GuestModule, Isa, JobLimits, Model, ModelError, Options, Package,
 };
 use std::{
     cell::Cell,
@@ -84,18 +84,32 @@ pub(crate) fn model(
     let started = Instant::now();
     let took = Cell::new(None);
     let module = package.module.clone();
-    let compiling = || {
-        let text = match engine.is_compiling(&module) {
-            false => "compiling the guest (once per host) ...",
-            true => "waiting for another process that compiles the guest ...",
-        };
-        let step = Step::start(verbosity, text);
-        Compiling { _step: step, started: Instant::now(), took: &took }
-    };
+    let compiling = || compiling(engine, &module, verbosity, &took);
     let model = Model::open(engine, package, &load_limits(), compiling);
     let compile = took.get();
     let wall = started.elapsed().saturating_sub(compile.unwrap_or_default());
     (model, LoadTime { wall, compile })
+}
+
+/// Compiles a guest when it has to be, with the same line of progress.
+pub(crate) fn compile(engine: &Engine, module: &GuestModule, verbosity: Verbosity) -> Result<()> {
+    let took = Cell::new(None);
+    engine.code(module, || compiling(engine, module, verbosity, &took))?;
+    Ok(())
+}
+
+fn compiling<'a>(
+    engine: &Engine,
+    module: &GuestModule,
+    verbosity: Verbosity,
+    took: &'a Cell<Option<Duration>>,
+) -> Compiling<'a> {
+    let text = match engine.is_compiling(module) {
+        false => "compiling the guest (once per host) ...",
+        true => "waiting for another process that compiles the guest ...",
+    };
+    let step = Step::start(verbosity, text);
+    Compiling { _step: step, started: Instant::now(), took }
 }
 
 /// Limits of every load. Not the job's: whether a model is in the cache must make no difference.

@@ -3,13 +3,14 @@
 //! The modules stand in the order of the data's flow:
 //!
 //! ```text
-//! arguments -> source (package or model), input (tensors) -> host (engine, cache) -> command
-//! -> output (table, JSON, npz) -> exit code
+//! arguments -> source (package or model), input (tensors) -> host (engine, cache), data (accounts,
+//! jobs, receipts) -> command -> output (table, JSON, npz) -> exit code
 //! ```
 //!
 //! stdout carries data, stderr everything else. Knows nothing of Wasm: that is the engine's.
 
 mod units;
+mod time;
 mod exit;
 mod file;
 mod args;
@@ -18,6 +19,8 @@ mod labels;
 mod input;
 mod progress;
 mod host;
+mod data;
+mod proof;
 mod output;
 mod commands;
 

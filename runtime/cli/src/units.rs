@@ -43,6 +43,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     amount(text, TIMES).map(Duration::from_nanos)
 }
 
+/// A share in millionths: `5%`, `0.1%`, at most `100%`.
+pub(crate) fn share_ppm(text: &str) -> Result<u64, String> {
+    let expected = || format!("'{text}', expected a share like 5% or 0.01%, at most 100%");
+    let number = text.strip_suffix('%').ok_or_else(expected)?;
+    amount(number, &[("", 10_000)]).ok().filter(|ppm| *ppm <= 1_000_000).ok_or_else(expected)
+}
+
 fn amount(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -86,6 +93,14 @@ pub(crate) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// An amount in micro-credits that may be below zero, as credits.
+pub(crate) fn show_micros(micros: i128) -> String {
+    let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+    let decimals = format!("{:06}", micros % 1_000_000);
+    let text = format!("{sign}{}.{decimals}", micros / 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `19.2 MiB`.
@@ -162,6 +177,36 @@ mod tests {
             ("5", Err("unit '', allowed are us, ms, s, m, h".to_owned())),
         ] {
             assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_whole_millionths() {
+        for (text, expected) in [
+            ("5%", Some(50_000)),
+            ("0.0001%", Some(1)),
+            ("100%", Some(1_000_000)),
+            ("0%", Some(0)),
+            ("100.0001%", None),
+            ("0.00001%", None),
+            ("5", None),
+            ("%", None),
+            ("-1%", None),
+        ] {
+            assert_eq!(share_ppm(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn balances_have_a_sign_and_no_zeros_behind() {
+        for (micros, expected) in [
+            (0, "0"),
+            (1, "0.000001"),
+            (-12_500_000, "-12.5"),
+            (-10_000_000, "-10"),
+            (i128::from(u64::MAX), "18446744073709.551615"),
+        ] {
+            assert_eq!(show_micros(micros), expected);
         }
     }
 

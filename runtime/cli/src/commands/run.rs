@@ -95,7 +95,7 @@ impl LimitArgs {
     }
 }
 
-fn parse_npz(text: &str) -> Result<PathBuf, String> {
+pub(super) fn parse_npz(text: &str) -> Result<PathBuf, String> {
     let is_npz = text.to_ascii_lowercase().ends_with(".npz");
     if is_npz { Ok(text.into()) } else { Err("a name in .npz was expected".into()) }
 }

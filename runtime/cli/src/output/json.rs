@@ -38,11 +38,18 @@ struct Run {
 }
 
 #[derive(Serialize)]
-struct Output<'a> {
+pub(super) struct Output<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: &'a [u64],
     data: Data<'a>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn of(tensor: &'a Tensor) -> Self {
+        let Tensor { name, datatype, shape, .. } = tensor;
+        Self { name, datatype: datatype.name(), shape, data: Data(tensor) }
+    }
 }
 
 /// The elements as a flat list, written as they come.
@@ -54,10 +61,10 @@ impl Serialize for Data<'_> {
     }
 }
 
-struct Parameters<'a>(&'a [OwnedParameter]);
+pub(super) struct Parameters<'a>(pub(super) &'a [OwnedParameter]);
 
 impl Parameters<'_> {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -79,10 +86,6 @@ impl Serialize for Parameters<'_> {
 
 /// Writes a report.
 pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
-    fn output(tensor: &Tensor) -> Output<'_> {
-        let Tensor { name, datatype, shape, .. } = tensor;
-        Output { name, datatype: datatype.name(), shape, data: Data(tensor) }
-    }
     let parameters: &[OwnedParameter] = match report.verdict() {
         Verdict::Completed { parameters, .. } => parameters,
         Verdict::GuestError { .. }
@@ -97,7 +100,7 @@ pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
     let job = Job {
         verdict: report.verdict().name(),
         detail: report.verdict().detail(),
-        outputs: report.outputs().iter().map(output).collect(),
+        outputs: report.outputs().iter().map(Output::of).collect(),
         output_digest: digest(report.verdict()),
         parameters: Parameters(parameters),
         fuel: LoadAndRun { load: report.fuel_load, run: report.fuel_run },

@@ -6,6 +6,9 @@ mod classes;
 pub(crate) mod json;
 pub(crate) mod table;
 pub(crate) mod npz;
+pub(crate) mod columns;
+pub(crate) mod list;
+pub(crate) mod answer;
 
 use crate::host::LoadTime;
 use fuelbox_engine::{Digest, Outcome, Tensor, Usage, Verdict, output_digest};

@@ -17,8 +17,16 @@ const NAME_CHARS_MAX: usize = 80;
 
 /// The whole table.
 pub(crate) fn table(report: &Report, labels: Option<&Labels>) -> String {
+    let mut text = answer(report.outputs(), labels);
+    // Writing to a string cannot fail.
+    let _ = facts(&mut text, report);
+    text
+}
+
+/// What a job gave, and an empty line.
+pub(super) fn answer(outputs: &[Tensor], labels: Option<&Labels>) -> String {
     let mut text = String::new();
-    for tensor in report.outputs() {
+    for tensor in outputs {
         let rows = labels.and_then(|labels| classes::rows(tensor, labels, ROWS_SHOWN));
         // Writing to a string cannot fail.
         let _ = match rows {
@@ -26,10 +34,9 @@ pub(crate) fn table(report: &Report, labels: Option<&Labels>) -> String {
             None => preview(&mut text, tensor),
         };
     }
-    if !report.outputs().is_empty() {
+    if !outputs.is_empty() {
         text.push('\n');
     }
-    let _ = facts(&mut text, report);
     text
 }
 
