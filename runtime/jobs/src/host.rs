@@ -18,7 +18,7 @@ use crate::{
     janitor::Janitor,
     job::{Finished, JobId, JobRecord, JobRequest, State, stop_at},
     keys_in_flight::{KeyGuard, KeysInFlight},
-    limits::HostLimits,
+    limits::{HostLimits, Keep},
     look,
     price::{PriceList, Schedule},
     publish::{Publication, Publisher},
@@ -56,8 +56,8 @@ pub struct Config {
     pub queue: QueueLimits,
     /// What callers may ask for.
     pub limits: HostLimits,
-    /// How long inputs and outputs are kept after their job.
-    pub retention: Duration,
+    /// What is kept of inputs and outputs after their job.
+    pub keep: Keep,
     /// Models that stay open between their jobs.
     pub models_open: usize,
     /// The name of the SQLite VFS; the default one when there is none.
@@ -65,13 +65,13 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// A week of inputs and outputs, 64 open models.
+    /// Everything is kept for a while, and 64 models stay open.
     fn default() -> Self {
         Self {
             workers: None,
             queue: QueueLimits::default(),
             limits: HostLimits::default(),
-            retention: Duration::from_secs(7 * 24 * 3_600),
+            keep: Keep::default(),
             models_open: 64,
             vfs: None,
         }
@@ -209,7 +209,7 @@ impl Host {
             blobs,
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
-            retention: config.retention,
+            keep: config.keep,
             running: Mutex::default(),
             waiters: Mutex::default(),
             to_void: Mutex::default(),

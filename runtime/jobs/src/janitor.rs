@@ -6,11 +6,14 @@ use fuelbox_digest::Digest;
 use std::{
     sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Between two rounds: seldom for a processor.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Between two looks at how much is kept: that reads a row of every blob.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Between two tries to give money back that is still held: soon for whoever it belongs to.
 const RETRY: Duration = Duration::from_millis(50);
@@ -48,10 +51,15 @@ impl Janitor {
 
 fn work(shared: &Shared) {
     let (go, bell) = &shared.janitor_bell;
+    let mut looked: Option<Instant> = None;
     let is_to_go = || *go.lock().unwrap_or_else(PoisonError::into_inner);
     while !is_to_go() {
         // What fails now is tried again in the next round.
         let _ = round(shared);
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            let _ = make_room(shared);
+        }
         let pause = if shared.has_to_void() { RETRY } else { ROUND };
         let going = go.lock().unwrap_or_else(PoisonError::into_inner);
         if !*going {
@@ -72,9 +80,45 @@ fn round(shared: &Shared) -> Result<(), BooksError> {
     Ok(())
 }
 
+/// Lets go of the oldest content, when there is more than may be kept.
+fn make_room(shared: &Shared) -> Result<(), BooksError> {
+    let sum = |sql: &str| {
+        shared.books.ledger.read(|reader| -> rusqlite::Result<i64> {
+            reader.connection().prepare_cached(sql)?.query_row([], |row| row.get(0))
+        })
+    };
+    let kept = sum("SELECT coalesce(sum(bytes), 0) FROM blob")??;
+    let mut surplus = kept.saturating_sub_unsigned(shared.keep.bytes_max);
+    let mut before = 0;
+    while surplus > 0 {
+        // The time of the oldest that are enough, or of as many as go at once.
+        let found = shared.books.ledger.read(|reader| -> rusqlite::Result<Vec<(i64, i64)>> {
+            let sql = "SELECT bytes, expires_unix_ms FROM blob ORDER BY expires_unix_ms LIMIT ?1";
+            let mut select = reader.connection().prepare_cached(sql)?;
+            let rows = select.query_map([SWEEP_ROWS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })??;
+        for (bytes, expires) in found {
+            if surplus <= 0 {
+                break;
+            }
+            surplus -= bytes;
+            before = expires + 1;
+        }
+        while sweep_before(shared, before)? {}
+        if sum("SELECT count(*) FROM blob")?? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Removes some of what was kept long enough; says whether there may be more.
 fn sweep(shared: &Shared) -> Result<bool, BooksError> {
-    let now = shared.now_unix_ms().cast_signed();
+    sweep_before(shared, shared.now_unix_ms().cast_signed())
+}
+
+fn sweep_before(shared: &Shared, now: i64) -> Result<bool, BooksError> {
     let any = shared.books.ledger.read(|reader| -> rusqlite::Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM blob WHERE expires_unix_ms < ?1)";
         reader.connection().prepare_cached(sql)?.query_row([now], |row| row.get(0))

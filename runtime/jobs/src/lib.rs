@@ -45,7 +45,7 @@ pub use host::{Canceller, Config, DataFolder, Host, Waiting};
 pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
 };
-pub use limits::HostLimits;
+pub use limits::{HostLimits, Keep};
 pub use look::Look;
 pub use price::{Bill, PriceError, Schedule};
 pub use publish::Publication;

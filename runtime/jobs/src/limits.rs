@@ -1,9 +1,10 @@
-//! What a host allows any job.
+//! What a host allows any job, and what it keeps of it.
 
 use fuelbox_engine::{
     JobLimits,
     constants::{MEMORY_PAGES_MAX, WASM_PAGE_BYTES},
 };
+use std::time::Duration;
 
 /// The most that a caller may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,29 @@ impl Default for HostLimits {
             fuel: 1_000_000_000_000,
             memory_bytes: MEMORY_PAGES_MAX * WASM_PAGE_BYTES,
             load_fuel: JobLimits::default().fuel,
+        }
+    }
+}
+
+/// What is kept of a job's inputs and outputs when it has ended. Its receipt stays in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// For so long.
+    pub time: Duration,
+    /// No more than this in all; the oldest makes room. Looked at once a minute.
+    pub bytes_max: u64,
+    /// Whether large inputs and outputs (above 64 KiB) of jobs whose callers waited are kept: the
+    /// caller has them, and an audit by this host alone needs them.
+    pub large_of_waiting: bool,
+}
+
+impl Default for Keep {
+    /// Everything for a week, up to 10 GiB.
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(7 * 24 * 3_600),
+            bytes_max: 10 << 30,
+            large_of_waiting: true,
         }
     }
 }

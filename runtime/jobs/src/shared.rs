@@ -8,6 +8,7 @@ use crate::{
     fault::{HostFault, JobError},
     job::{JobId, State},
     keys_in_flight::KeysInFlight,
+    limits::Keep,
     price::PriceList,
     queue::Queue,
     tables,
@@ -21,7 +22,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 pub(crate) struct Shared {
@@ -32,8 +33,7 @@ pub(crate) struct Shared {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
-    /// How long inputs and outputs are kept.
-    pub(crate) retention: Duration,
+    pub(crate) keep: Keep,
     pub(crate) running: Mutex<HashMap<JobId, Cancel>>,
     pub(crate) waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
     /// Jobs whose hold could not be given back when their worker tried.
@@ -50,7 +50,7 @@ impl Shared {
 
     /// When content that is stored now may go.
     pub(crate) fn expires(&self) -> u64 {
-        let keep = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
+        let keep = u64::try_from(self.keep.time.as_millis()).unwrap_or(u64::MAX);
         self.now_unix_ms().saturating_add(keep).min(i64::MAX.cast_unsigned())
     }
 

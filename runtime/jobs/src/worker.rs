@@ -139,9 +139,16 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     reach(Step::Executed);
     let expires_unix_ms = shared.expires();
     let encoded = input.encoded();
-    if encoded.bytes.len() > INLINE_BYTES_MAX && waits {
-        let put = shared.blobs.put(&encoded.digest, &encoded.bytes, false);
-        put.map_err(HostFault::Blobs)?;
+    let keeps =
+        |bytes: &[u8]| bytes.len() <= INLINE_BYTES_MAX || !waits || shared.keep.large_of_waiting;
+    let mut blobs = Vec::with_capacity(2);
+    if keeps(&encoded.bytes) {
+        // That of a job whose owner does not wait lies there already.
+        if encoded.bytes.len() > INLINE_BYTES_MAX && waits {
+            let put = shared.blobs.put(&encoded.digest, &encoded.bytes, false);
+            put.map_err(HostFault::Blobs)?;
+        }
+        blobs.push(encoded.blob(expires_unix_ms));
     }
     job.row.input = encoded.digest;
     if job.row.key.is_none() {
@@ -161,9 +168,12 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     };
     let output_bytes = encode_tensors(Place::Outputs, &outputs.tensors);
     let output = Digest::of(&output_bytes);
-    if output_bytes.len() > INLINE_BYTES_MAX {
-        // A job whose owner waits has its answer; the copy is for audits. The others are fetched.
-        shared.blobs.put(&output, &output_bytes, !waits).map_err(HostFault::Blobs)?;
+    if keeps(&output_bytes) {
+        if output_bytes.len() > INLINE_BYTES_MAX {
+            // A caller who waits has the answer; the copy is for audits. The others are fetched.
+            shared.blobs.put(&output, &output_bytes, !waits).map_err(HostFault::Blobs)?;
+        }
+        blobs.push(Blob { digest: output, content: Arc::new(output_bytes), expires_unix_ms });
     }
     reach(Step::BlobsStored);
     let (fuel, memory_bytes) = (usage.fuel, usage.memory_bytes_peak);
@@ -206,10 +216,6 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     let receipt = shared.sign(&receipt)?;
     let receipt_digest = receipt.digest();
     reach(Step::Signed);
-    let blobs = vec![
-        encoded.blob(expires_unix_ms),
-        Blob { digest: output, content: Arc::new(output_bytes), expires_unix_ms },
-    ];
     let reply = encode_parameters(&outputs.parameters);
     let settled = Settled {
         state,

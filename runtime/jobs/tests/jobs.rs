@@ -4,7 +4,7 @@ mod support;
 
 use fuelbox_abi::Dim;
 use fuelbox_jobs::{
-    Config, DataFolder, Full, Host, JobError, JobFilter, JobRequest, LimitsWanted, Priority,
+    Config, DataFolder, Full, Host, JobError, JobFilter, JobRequest, Keep, LimitsWanted, Priority,
     PublishError, QueueLimits, State, UsageBy,
 };
 use fuelbox_ledger::Rejected;
@@ -572,7 +572,10 @@ fn prices_change_by_version_only_and_queued_jobs_keep_theirs() {
 #[test]
 fn large_inputs_and_outputs_are_kept_for_their_time() {
     let folder = tempfile::tempdir().unwrap();
-    let keep = |retention| Config { workers: Some(1), retention, ..Config::default() };
+    let keep = |time| {
+        let keep = Keep { time, ..Keep::default() };
+        Config { workers: Some(1), keep, ..Config::default() }
+    };
     let host = host_with(folder.path(), keep(Duration::from_secs(3_600)));
     let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
     let large = sized(&publication, 20_000);
@@ -604,4 +607,28 @@ fn large_inputs_and_outputs_are_kept_for_their_time() {
     assert_eq!(again.outputs, short.outputs, "an equal output was stored for an hour");
     drop(host);
     support::check_folder(folder.path());
+}
+
+#[test]
+fn what_is_kept_is_bounded_and_large_content_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = Keep { large_of_waiting: false, ..Keep::default() };
+    let host = host_with(folder.path(), Config { workers: Some(1), keep, ..Config::default() });
+    let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
+    let waited = host.run(sized(&publication, 20_000)).unwrap();
+    assert!(host.blob(&waited.job.input).unwrap().is_none());
+    assert!(waited.outputs.is_some());
+    let queued = host.submit(sized(&publication, 20_000)).unwrap();
+    assert_eq!(host.wait(&queued.id, LONG).unwrap().state, State::Succeeded);
+    assert!(host.blob(&queued.input).unwrap().is_some());
+    let small = host.run(sized(&publication, 5)).unwrap();
+    assert!(host.blob(&small.job.input).unwrap().is_some());
+    drop(host);
+    // Less room than there is content: the oldest goes, the youngest stays.
+    let keep = Keep { bytes_max: 1_000, ..Keep::default() };
+    let host = host_with(folder.path(), Config { workers: Some(1), keep, ..Config::default() });
+    while host.blob(&queued.input).unwrap().is_some() {
+        std::thread::yield_now();
+    }
+    assert!(host.blob(&small.job.input).unwrap().is_some());
 }
