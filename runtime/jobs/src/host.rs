@@ -39,7 +39,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -160,7 +160,7 @@ pub struct Host {
 
 /// A job that somebody waits for.
 pub struct Waiting {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     id: JobId,
     cancel: Cancel,
     input: Option<Arc<crate::admit::Input>>,
@@ -211,9 +211,7 @@ impl Host {
             keys_in_flight: KeysInFlight::default(),
             keep: config.keep,
             running: Mutex::default(),
-            waiters: Mutex::default(),
-            to_void: Mutex::default(),
-            janitor_bell: Default::default(),
+            desk: Arc::default(),
         });
         let mut host = Self {
             janitor: Janitor::start(shared.clone()),
@@ -286,7 +284,7 @@ impl Host {
         let job = checked.admitted(row, Hold::Reserved(reservation), Some(sender), key);
         let cancel = job.cancel.clone();
         shared.queue.push(ticket, job)?;
-        let (shared, input) = (shared.clone(), large.then_some(input));
+        let (shared, input) = (Arc::downgrade(shared), large.then_some(input));
         Ok(Waiting { shared, id, cancel, input, answer, repeated: None })
     }
 
@@ -361,7 +359,7 @@ impl Host {
             self.result(id)?.ok_or_else(|| JobError::InFlight { key: id.to_string() })?;
         let (_, answer) = sync_channel(1);
         Ok(Waiting {
-            shared: self.shared.clone(),
+            shared: Arc::downgrade(&self.shared),
             id: *id,
             cancel: Cancel::default(),
             input: None,
@@ -408,7 +406,7 @@ impl Host {
         let until = Instant::now().checked_add(at_most);
         loop {
             // First the ear, then the look: nothing happens in between unheard.
-            let ended = self.shared.listen(id);
+            let ended = self.shared.desk.listen(id);
             let job = self.job(id)?;
             if job.state.is_final() {
                 return Ok(job);
@@ -664,7 +662,7 @@ impl Waiting {
 /// Stops a job: what a server calls when its client goes away.
 #[derive(Clone)]
 pub struct Canceller {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     id: JobId,
     cancel: Cancel,
 }
@@ -673,8 +671,12 @@ impl Canceller {
     /// Stops the job. One that waits ends without a bill; one that runs is billed what it burned.
     pub fn cancel(&self) {
         self.cancel.cancel();
-        if let Some((_, job)) = self.shared.queue.remove(&self.id) {
-            self.shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
+        // A host that is gone has answered everybody.
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        if let Some((_, job)) = shared.queue.remove(&self.id) {
+            shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
         }
     }
 }

@@ -40,7 +40,7 @@ impl Janitor {
     }
 
     pub(crate) fn stop(&mut self) {
-        let (go, bell) = &self.shared.janitor_bell;
+        let (go, bell) = &self.shared.desk.janitor_bell;
         *go.lock().unwrap_or_else(PoisonError::into_inner) = true;
         bell.notify_all();
         if let Some(thread) = self.thread.take() {
@@ -50,7 +50,7 @@ impl Janitor {
 }
 
 fn work(shared: &Shared) {
-    let (go, bell) = &shared.janitor_bell;
+    let (go, bell) = &shared.desk.janitor_bell;
     let mut looked: Option<Instant> = None;
     let is_to_go = || *go.lock().unwrap_or_else(PoisonError::into_inner);
     while !is_to_go() {
@@ -60,7 +60,7 @@ fn work(shared: &Shared) {
             looked = Some(Instant::now());
             let _ = make_room(shared);
         }
-        let pause = if shared.has_to_void() { RETRY } else { ROUND };
+        let pause = if shared.desk.has_to_void() { RETRY } else { ROUND };
         let going = go.lock().unwrap_or_else(PoisonError::into_inner);
         if !*going {
             // Rung or not: the next round looks at everything.
@@ -70,11 +70,9 @@ fn work(shared: &Shared) {
 }
 
 fn round(shared: &Shared) -> Result<(), BooksError> {
-    let waiting =
-        std::mem::take(&mut *shared.to_void.lock().unwrap_or_else(PoisonError::into_inner));
-    for (id, detail) in waiting {
+    for (id, detail) in shared.desk.take_to_void() {
         shared.void(id, State::Faulted, &detail);
-        shared.wake(&id);
+        shared.desk.wake(&id);
     }
     while sweep(shared)? {}
     Ok(())

@@ -35,9 +35,16 @@ pub(crate) struct Shared {
     pub(crate) keys_in_flight: KeysInFlight,
     pub(crate) keep: Keep,
     pub(crate) running: Mutex<HashMap<JobId, Cancel>>,
-    pub(crate) waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
+    pub(crate) desk: Arc<Desk>,
+}
+
+/// Who hears of what. Apart from the rest, as the writer calls here after its commits: it must not own
+/// the ledger that it belongs to.
+#[derive(Default)]
+pub(crate) struct Desk {
+    waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
     /// Jobs whose hold could not be given back when their worker tried.
-    pub(crate) to_void: Mutex<Vec<(JobId, String)>>,
+    to_void: Mutex<Vec<(JobId, String)>>,
     /// Rung when there is something for the janitor; true when it is to go.
     pub(crate) janitor_bell: (Mutex<bool>, Condvar),
 }
@@ -86,24 +93,31 @@ impl Shared {
             // Whoever waited may be gone.
             let _ = answer.try_send(Err(error));
         }
-        self.wake(&row.id);
+        self.desk.wake(&row.id);
     }
 
     /// Gives a queued job's hold back, now or as soon as the store works again.
     pub(crate) fn void(&self, id: JobId, state: State, detail: &str) {
         let voided = self.books.void(id, state, detail.to_owned(), self.now_unix_ms());
         if let Err(crate::books::BooksError::Ledger(_)) = voided {
-            self.void_later(id, detail.to_owned());
+            self.desk.void_later(id, detail.to_owned());
         }
     }
+}
 
+impl Desk {
     /// Leaves it to the janitor to give a hold back.
     pub(crate) fn void_later(&self, id: JobId, detail: String) {
         self.to_void.lock().unwrap_or_else(PoisonError::into_inner).push((id, detail));
         self.janitor_bell.1.notify_all();
     }
 
-    /// Whether a hold waits to be given back.
+    /// Holds that wait to be given back.
+    pub(crate) fn take_to_void(&self) -> Vec<(JobId, String)> {
+        std::mem::take(&mut *self.to_void.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there are any.
     pub(crate) fn has_to_void(&self) -> bool {
         !self.to_void.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

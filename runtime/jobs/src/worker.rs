@@ -320,17 +320,17 @@ fn settle(shared: &Arc<Shared>, job: Admitted, settled: Settled, outputs: Output
         shapes: settled.new_shapes.as_ref().map(|new| new.shapes),
     });
     let new_shapes = settled.new_shapes;
-    let later = shared.clone();
+    let desk = shared.desk.clone();
     shared.books.settle(settlement, move |result| {
         // After this the caller may come again with the same key, and find the job.
         drop(key);
         match (&result, new_shapes) {
             (Ok(()), Some(new)) => new.paid(),
-            (Err(error), _) if !waits => later.void_later(id, error.to_string()),
+            (Err(error), _) if !waits => desk.void_later(id, error.to_string()),
             (Ok(()) | Err(_), _) => {}
         }
         reply(answer, result.map_err(JobError::from), finished);
-        later.wake(&id);
+        desk.wake(&id);
     });
 }
 
