@@ -51,7 +51,7 @@ pub use price::{Bill, PriceError, Schedule};
 pub use publish::Publication;
 pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
-pub use replay::{Replay, ReplayError, Sample, replay};
+pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;

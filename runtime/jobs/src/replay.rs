@@ -11,7 +11,7 @@ use crate::{
 use fuelbox_digest::{Digest, Hasher};
 use fuelbox_engine::{
     Archive, Cancel, Engine, JobLimits, Model, ModelError, Outcome, OwnedParameter, Place, Tensor,
-    Verdict, encode_parameters, encode_tensors, output_digest,
+    TrapKind, Verdict, encode_parameters, encode_tensors, output_digest,
 };
 use fuelbox_receipt::{Difference, Load, Price, Receipt, Usage, Verdict as ReceiptVerdict};
 
@@ -48,6 +48,17 @@ pub enum ReplayError {
     Model(#[from] ModelError),
 }
 
+/// Whether a receipt can be held against a replay. Its verdict decides, not its word alone: a host that
+/// calls a job that completed not replayable is found out.
+pub fn can_replay(receipt: &Receipt) -> bool {
+    let ReceiptVerdict { name, kind } = &receipt.verdict;
+    let trap = Verdict::Trap { kind: TrapKind::Other, detail: String::new() };
+    let by_host = [TrapKind::StackOverflow, TrapKind::Other].map(TrapKind::name);
+    let depends_on_host = *name == Verdict::Cancelled.name()
+        || (*name == trap.name() && kind.as_deref().is_some_and(|kind| by_host.contains(&kind)));
+    receipt.replayable || !depends_on_host
+}
+
 /// Runs a receipt's job again. With a schedule, prices are computed again as well; without, they are
 /// taken as they are.
 ///
@@ -79,7 +90,7 @@ pub fn replay(
     if !differences.is_empty() {
         return Ok(Replay { differences, ran: false });
     }
-    if !receipt.replayable {
+    if !can_replay(receipt) {
         return Err(ReplayError::NotReplayable { job, verdict: receipt.verdict.name.clone() });
     }
     let log_bytes = usize::try_from(receipt.limits.log_bytes)
