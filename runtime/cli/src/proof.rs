@@ -7,6 +7,7 @@ use crate::{
     exit::{Exit, Failure, OrExit, Result},
     file,
     input::{InputArgs, Inputs},
+    output::text::escaped,
 };
 use fuelbox_engine::{
     Archive, Digest, Engine, Manifest, OwnedParameter, Place, Signature, Tensor, decode_tensors,
@@ -212,10 +213,12 @@ impl From<&Difference> for DifferenceJson {
     }
 }
 
-/// Differences for people: three lines each, as wide as a digest.
-pub(crate) fn show_differences(differences: &[Difference]) -> String {
+/// Differences for people: three lines each, as wide as a digest. `other` is what the receipt was
+/// compared with.
+pub(crate) fn show_differences(differences: &[Difference], other: &str) -> String {
     let lines = |Difference { field, here, there }: &Difference| {
-        format!("differs  {field}\nreceipt  {here}\nfound    {there}\n")
+        let (here, there) = (escaped(here), escaped(there));
+        format!("differs  {field}\nreceipt  {here}\n{other:7}  {there}\n")
     };
     differences.iter().map(lines).collect()
 }

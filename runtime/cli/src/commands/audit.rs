@@ -15,7 +15,7 @@ use crate::{
     units::{self, grouped},
 };
 use fuelbox_engine::{Archive, Digest, Engine};
-use fuelbox_jobs::{DataFolder, JobId, Logged, Look, PAGE_ROWS_MAX, Sample};
+use fuelbox_jobs::{DataFolder, JobId, Logged, Look, PAGE_ROWS_MAX, Sample, can_replay};
 use fuelbox_receipt::{
     KeyRing, Receipt, Verified,
     log::{Tree, prove_inclusion, verify_inclusion},
@@ -174,7 +174,7 @@ impl Auditor<'_> {
             Outcome::Differs(found) => {
                 report.replayed += u64::from(found.ran);
                 let differences = found.differences.iter().map(Into::into).collect();
-                let shown = proof::show_differences(&found.differences);
+                let shown = proof::show_differences(&found.differences, "found");
                 report.different.push(Different { index, job, error: None, differences, shown });
             }
             Outcome::Wrong(error) => {
@@ -204,7 +204,7 @@ impl Auditor<'_> {
     }
 
     fn replay(&mut self, job: &JobId, receipt: &Receipt) -> Result<Outcome> {
-        if !receipt.replayable {
+        if !can_replay(receipt) {
             let verdict = &receipt.verdict.name;
             return Ok(Outcome::Skipped(format!("ended as {verdict}: cannot be replayed")));
         }

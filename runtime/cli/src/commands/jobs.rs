@@ -77,6 +77,9 @@ enum JobsCommand {
     Cancel {
         /// The job.
         job: JobId,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// Wait until jobs have ended.
     ///
@@ -93,7 +96,11 @@ enum JobsCommand {
         format: ListFormat,
     },
     /// Work on the jobs that wait, until there are none.
-    Work,
+    Work {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn parse_state(text: &str) -> Result<State, String> {
@@ -162,14 +169,14 @@ pub(crate) fn jobs(args: JobsArgs, global: &Global) -> Result<Exit> {
             show(&look.records(), &find(&look, &job)?, json)?;
         }
         JobsCommand::Result { job, shown } => return result(&job, &shown, global),
-        JobsCommand::Cancel { job } => {
+        JobsCommand::Cancel { job, json } => {
             let host = data::open_books(global)?;
             host.cancel(&job)?;
-            let state = host.job(&job)?.state.name();
-            to_stdout(|out| Ok(writeln!(out, "{job}  {state}")?))?;
+            let record = host.job(&job)?;
+            host.read(|records| show(records, &record, json))??;
         }
         JobsCommand::Wait { jobs, timeout, format } => return wait(&jobs, timeout, format, global),
-        JobsCommand::Work => work(global)?,
+        JobsCommand::Work { json } => work(json, global)?,
     }
     Ok(Exit::Completed)
 }
@@ -358,12 +365,17 @@ fn serve(host: &Host, jobs: &[JobId], until: Option<Instant>) -> Result<bool> {
     Ok(true)
 }
 
+#[derive(Serialize)]
+struct Worked {
+    ended: u64,
+}
+
 /// Nobody can add jobs while this process works, so the queue has an end.
-fn work(global: &Global) -> Result<()> {
+fn work(json: bool, global: &Global) -> Result<()> {
     let folder = data::folder(global)?;
     let host = data::open(global, &folder, None)?.host;
     let mut ended = 0_u64;
-    for state in [State::Running, State::Queued] {
+    for state in [State::Queued, State::Running] {
         let filter = JobFilter { state: Some(state), ..JobFilter::default() };
         loop {
             let jobs = host.read(|records| records.jobs(&filter, PAGE_ROWS_MAX))??;
@@ -376,5 +388,5 @@ fn work(global: &Global) -> Result<()> {
             }
         }
     }
-    to_stdout(|out| Ok(writeln!(out, "{} jobs ended", grouped(ended))?))
+    print(json, &Worked { ended }, || format!("{} jobs ended\n", grouped(ended)))
 }

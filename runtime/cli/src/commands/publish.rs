@@ -76,16 +76,16 @@ pub(crate) fn publish(args: &PublishArgs, global: &Global) -> Result<Exit> {
         repeated: *repeated,
     };
     print(args.json, &value, || {
-        let bill = match repeated {
-            true => "nothing: it was published before".into(),
-            false => format!("{credits} credits, paid by {}", args.account),
-        };
-        facts(&[
-            ("package", format!("{name}:{version}")),
-            ("digest", digest.to_string()),
-            ("fuel", format!("{} to load and to run its golden cases", grouped(*fuel))),
-            ("bill", bill),
-        ])
+        let mut lines =
+            vec![("package", format!("{name}:{version}")), ("digest", digest.to_string())];
+        if *repeated {
+            lines.push(("bill", "nothing: it was published before".into()));
+        } else {
+            let fuel = format!("{} to load and to run its golden cases", grouped(*fuel));
+            let bill = format!("{credits} credits, paid by {}", args.account);
+            lines.extend([("fuel", fuel), ("bill", bill)]);
+        }
+        facts(&lines)
     })?;
     Ok(Exit::Completed)
 }

@@ -58,14 +58,14 @@ struct Json {
     memory_bytes_peak: u64,
     credits_micro: u64,
     publisher_micro: u64,
-    /// What a job with the package's own limits has to hold.
+    /// What a job with the package's own limits has to hold, without a load.
     hold_micro: u64,
+    /// What it has to hold more when its input shapes are new; none when shapes make no difference.
+    hold_load_micro: Option<u64>,
     fuel_limit: u64,
     memory_limit_bytes: u64,
     load_fuel: u64,
     load_micro: u64,
-    /// Whether each new set of input shapes is loaded anew.
-    loads_by_shape: bool,
     price_version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<Published>,
@@ -140,12 +140,11 @@ fn measure(
     }
     let bill = schedule.bill(true, usage.fuel, usage.memory_bytes_peak, Some(load_fuel))?;
     let limits = limits(source);
-    let mut hold = schedule.run(limits.fuel, limits.memory_bytes)?;
-    let loads_by_shape = signature.needs_shapes();
-    if loads_by_shape {
-        let load = schedule.load(HostLimits::default().load_fuel)?;
-        hold = hold.checked_add(load).unwrap_or(Credits::MAX);
-    }
+    let hold = schedule.run(limits.fuel, limits.memory_bytes)?;
+    let hold_load = match signature.needs_shapes() {
+        true => Some(schedule.load(HostLimits::default().load_fuel)?),
+        false => None,
+    };
     let published = match (source, data::look_if_there(global)?) {
         (Source::Package(archive), Some((_, look))) => {
             let quotes = look.records().quotes(&archive.manifest().digest())?;
@@ -159,11 +158,11 @@ fn measure(
         credits_micro: bill.run.micros(),
         publisher_micro: bill.publisher.micros(),
         hold_micro: hold.micros(),
+        hold_load_micro: hold_load.map(Credits::micros),
         fuel_limit: limits.fuel,
         memory_limit_bytes: limits.memory_bytes,
         load_fuel,
         load_micro: bill.load.map_or(0, |(_, credits)| credits.micros()),
-        loads_by_shape,
         price_version: schedule.version,
         published: published.map(|Quote { fuel, memory_bytes }| Published { fuel, memory_bytes }),
         samples: args.samples.map(|_| samples_of(fuels)),
@@ -241,13 +240,6 @@ fn table(quote: &Json) -> String {
             format!("{} credits for {} fuel", credits(quote.load_micro), grouped(quote.load_fuel)),
         ),
         (
-            "",
-            match quote.loads_by_shape {
-                true => "billed to the first job with new input shapes".into(),
-                false => "billed to the publisher, once".into(),
-            },
-        ),
-        (
             "hold",
             format!(
                 "{} credits for the default limits, {} fuel",
@@ -259,8 +251,11 @@ fn table(quote: &Json) -> String {
             "",
             format!("and {}; what is not used is free again", show_bytes(quote.memory_limit_bytes)),
         ),
-        ("prices", format!("version {}", quote.price_version)),
     ];
+    if let Some(micros) = quote.hold_load_micro {
+        lines.push(("", format!("{} more when its input shapes are new", credits(micros))));
+    }
+    lines.push(("prices", format!("version {}", quote.price_version)));
     if let Some(Published { fuel, memory_bytes }) = quote.published {
         let text = format!("{} fuel, {} when published", grouped(fuel), show_bytes(memory_bytes));
         lines.push(("quote", text));

@@ -251,7 +251,7 @@ fn verify(args: &VerifyArgs, global: &Global) -> Result<Exit> {
         if let Some(LogPlace { origin, index, size, .. }) = &value.log {
             lines.push(("log", format!("entry {index} of {size} in {}", escaped(origin))));
         }
-        facts(&lines) + &proof::show_differences(&differences)
+        facts(&lines) + &proof::show_differences(&differences, "found")
     })?;
     if differences.is_empty() {
         return Ok(Exit::Completed);

@@ -10,8 +10,8 @@ use crate::{
     output::{columns::facts, text::escaped},
     proof::{self, DifferenceJson, Evidence, Found, Prices, ReceiptAt},
 };
-use fuelbox_jobs::{DataFolder, Look};
-use fuelbox_receipt::{Receipt, Verified};
+use fuelbox_jobs::{DataFolder, JobId, Look};
+use fuelbox_receipt::{Difference, Receipt, Verified};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -60,6 +60,8 @@ struct Json {
     /// Whether prices were computed again.
     priced: bool,
     differences: Vec<DifferenceJson>,
+    /// Between this receipt and the job's receipt in the data folder's log; none when it has none.
+    log_differences: Option<Vec<DifferenceJson>>,
 }
 
 /// Groups of fields, as they are shown.
@@ -88,20 +90,43 @@ pub(crate) fn replay(args: &ReplayArgs, global: &Global) -> Result<Exit> {
     let engine = host::engine(host::cache(global.cache_dir.clone())?)?;
     host::compile(&engine, &evidence.archive.package().module, global.verbosity())?;
     let found = proof::replay(&engine, &receipt, &evidence)?;
+    let logged = logged(&receipt, there.as_ref())?;
     let Found { differences, ran, priced } = &found;
+    let same = differences.is_empty() && logged.iter().all(Vec::is_empty);
     let value = Json {
-        same: differences.is_empty(),
+        same,
         job: receipt.job.clone(),
         ran: *ran,
         priced: *priced,
         differences: differences.iter().map(Into::into).collect(),
+        log_differences: logged.as_ref().map(|logged| logged.iter().map(Into::into).collect()),
     };
-    print(args.json, &value, || table(&receipt, &found))?;
-    if differences.is_empty() {
-        return Ok(Exit::Completed);
+    print(args.json, &value, || table(&receipt, &found, logged.as_deref()))?;
+    if !differences.is_empty() {
+        print_error(&format!("the receipt differs from its replay: {}", proof::names(differences)));
     }
-    print_error(&format!("the receipt differs from its replay: {}", proof::names(differences)));
-    Ok(Exit::Proof)
+    let logged = logged.unwrap_or_default();
+    if !logged.is_empty() {
+        print_error(&format!("the receipt is not the one in the log: {}", proof::names(&logged)));
+    }
+    Ok(if same { Exit::Completed } else { Exit::Proof })
+}
+
+/// What differs between a receipt and the one that the data folder has of its job: there is one for
+/// each job, and the log has it.
+fn logged(
+    receipt: &Receipt,
+    there: Option<&(DataFolder, Look)>,
+) -> Result<Option<Vec<Difference>>> {
+    let job = receipt.job.parse::<JobId>();
+    let (Some((_, look)), Ok(job)) = (there, job) else {
+        return Ok(None);
+    };
+    let Some(logged) = look.records().receipt(&job)? else {
+        return Ok(None);
+    };
+    let stored = Receipt::from_statement_bytes(logged.envelope.payload())?;
+    Ok(Some(receipt.differences(&stored)))
 }
 
 fn evidence(
@@ -140,7 +165,7 @@ fn evidence(
     Ok(Evidence { archive, tensors, parameters, prices })
 }
 
-fn table(receipt: &Receipt, found: &Found) -> String {
+fn table(receipt: &Receipt, found: &Found, logged: Option<&[Difference]>) -> String {
     let Found { differences, ran, priced } = found;
     let mut lines = vec![("job", escaped(&receipt.job))];
     for (group, fields) in GROUPS {
@@ -161,7 +186,16 @@ fn table(receipt: &Receipt, found: &Found) -> String {
         };
         lines.push((group, text.into()));
     }
-    facts(&lines) + &proof::show_differences(differences)
+    let log = match logged {
+        None => "not compared: no data folder has this job",
+        Some([]) => "same",
+        Some(_) => "DIFFERS",
+    };
+    lines.push(("log", log.into()));
+    let mut text = facts(&lines) + &proof::show_differences(differences, "found");
+    text += &proof::show_differences(logged.unwrap_or_default(), "log");
+    // These are in the log, and nowhere else to be seen.
+    text + "taken    seed, limits, job, payer, publisher and time, as the receipt has them\n"
 }
 
 #[cfg(test)]

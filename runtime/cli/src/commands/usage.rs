@@ -80,7 +80,7 @@ pub(crate) fn usage(args: &UsageArgs, global: &Global) -> Result<Exit> {
         let mut columns = Columns::new([
             (head, Align::Left),
             ("jobs", Align::Right),
-            ("good", Align::Right),
+            ("succeeded", Align::Right),
             ("failed", Align::Right),
             ("fuel", Align::Right),
             ("load fuel", Align::Right),
