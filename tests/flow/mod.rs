@@ -6,6 +6,7 @@ mod examples;
 mod images;
 mod layers;
 mod loads;
+mod money;
 mod nnef;
 pub(crate) mod packages;
 mod shapes;

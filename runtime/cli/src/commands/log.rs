@@ -307,16 +307,6 @@ fn add_page(
         return Err(Failure::message(Exit::Proof, text));
     }
     let changed = tree.take_changed();
-    for TileUpdate { level, index, hashes } in changed.tiles {
-        let stored = tiles.hashes(level, index);
-        let stored = stored.map_err(|error| Failure::from(HostFault::from(error)))?;
-        let stored = stored.unwrap_or_default();
-        // A tile that grows has more by now than this page.
-        if !stored.starts_with(&hashes) {
-            let path = tile_path(level, index, (hashes.len() / HASH_BYTES).min(TILE_WIDTH));
-            return Err(forged(format!("tile {path} is not that of the receipts")));
-        }
-    }
     for bundle in changed.bundles {
         let stored = tiles.entries(bundle.index);
         let stored = stored.map_err(|error| Failure::from(HostFault::from(error)))?;
@@ -325,6 +315,16 @@ fn add_page(
                 "entries of bundle {} are not the receipts'",
                 bundle.index
             )));
+        }
+    }
+    for TileUpdate { level, index, hashes } in changed.tiles {
+        let stored = tiles.hashes(level, index);
+        let stored = stored.map_err(|error| Failure::from(HostFault::from(error)))?;
+        let stored = stored.unwrap_or_default();
+        // One that grows has more by now than this page.
+        if !stored.starts_with(&hashes) {
+            let path = tile_path(level, index, (hashes.len() / HASH_BYTES).min(TILE_WIDTH));
+            return Err(forged(format!("tile {path} is not that of the receipts")));
         }
     }
     Ok(())
