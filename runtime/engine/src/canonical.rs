@@ -66,7 +66,12 @@ impl Sink for Hasher {
 /// The digest of a job's outputs: the tensors in the model's order, each as name, datatype code,
 /// rank, dimensions and bytes.
 pub fn output_digest(tensors: &[Tensor]) -> Digest {
-    let mut hasher = Hasher::new(Place::Outputs.domain());
+    tensors_digest(Place::Outputs, tensors)
+}
+
+/// The digest of [`encode_tensors`], without making the bytes.
+pub fn tensors_digest(place: Place, tensors: &[Tensor]) -> Digest {
+    let mut hasher = Hasher::new(place.domain());
     write_tensors(tensors, &mut hasher);
     hasher.finish()
 }

@@ -42,7 +42,7 @@ mod model;
 pub use cache::{Cache, CacheEntry, CacheError};
 pub use canonical::{
     CanonicalError, Place, decode_parameters, decode_tensors, encode_parameters, encode_tensors,
-    output_digest,
+    output_digest, tensors_digest,
 };
 pub use compile::{CompileError, Compiler, worker_main};
 pub use cost::COST_SCHEDULE_VERSION;

@@ -4,7 +4,7 @@
 //! Knows nothing of the box.
 
 use crate::{
-    books::{Blob, Hold, JobRow},
+    books::{Hold, JobRow},
     catalogue::Published,
     fault::JobError,
     job::{Finished, JobId, JobRequest, Priority, stop_at},
@@ -16,7 +16,7 @@ use crate::{
 use fuelbox_digest::{Digest, Hasher};
 use fuelbox_engine::{
     Cancel, JobLimits, OwnedParameter, Place, Tensor, encode_parameters, encode_tensors,
-    shapes_digest,
+    shapes_digest, tensors_digest,
 };
 use fuelbox_ledger::Credits;
 use std::sync::{Arc, OnceLock, mpsc::SyncSender};
@@ -44,42 +44,30 @@ pub(crate) enum Source {
     Stored,
 }
 
-/// Inputs, and their canonical bytes when they are asked for: whoever comes first makes them, so that
-/// a large input is hashed while it runs.
+/// Inputs, and their digest when it is asked for: whoever comes first computes it, so that a large
+/// input is hashed while it runs.
 pub(crate) struct Input {
     pub(crate) tensors: Vec<Tensor>,
-    encoded: OnceLock<Encoded>,
-}
-
-/// Canonical bytes and their digest.
-#[derive(Clone)]
-pub(crate) struct Encoded {
-    pub(crate) bytes: Arc<Vec<u8>>,
-    pub(crate) digest: Digest,
+    digest: OnceLock<Digest>,
 }
 
 impl Input {
     pub(crate) fn new(tensors: Vec<Tensor>) -> Self {
-        Self { tensors, encoded: OnceLock::new() }
+        Self { tensors, digest: OnceLock::new() }
     }
 
-    pub(crate) fn encoded(&self) -> &Encoded {
-        self.encoded.get_or_init(|| {
-            let bytes = encode_tensors(Place::Inputs, &self.tensors);
-            let digest = Digest::of(&bytes);
-            Encoded { bytes: Arc::new(bytes), digest }
-        })
+    pub(crate) fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| tensors_digest(Place::Inputs, &self.tensors))
+    }
+
+    /// The canonical bytes, as they are stored.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode_tensors(Place::Inputs, &self.tensors)
     }
 
     /// Bytes of the elements.
     pub(crate) fn bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.bytes.len() as u64).sum()
-    }
-}
-
-impl Encoded {
-    pub(crate) fn blob(&self, expires_unix_ms: u64) -> Blob {
-        Blob { digest: self.digest, content: self.bytes.clone(), expires_unix_ms }
     }
 }
 
@@ -185,7 +173,7 @@ impl Checked {
     /// The digest of all that the caller asked for: the same key with another digest is refused.
     pub(crate) fn request_digest(&self) -> Digest {
         let Self { request, .. } = self;
-        let input = self.input.encoded().digest;
+        let input = self.input.digest();
         request_digest(&self.published.digest, &input, request)
     }
 

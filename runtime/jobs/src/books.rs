@@ -285,7 +285,7 @@ fn write_settlement(
         }
     }
     let (tables, connection) = tx.extension();
-    tables::insert_receipt(
+    let index = tables::insert_receipt(
         tables,
         connection,
         &row.id,
@@ -295,7 +295,7 @@ fn write_settlement(
     let sql =
         "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
         fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
-        log = ?13 WHERE id = ?1";
+        log = ?13, receipt_idx = ?14 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         state.name(),
@@ -310,6 +310,7 @@ fn write_settlement(
         settlement.receipt_digest.as_bytes(),
         settlement.reply,
         settlement.log,
+        index.cast_signed(),
     ])?;
     for blob in &settlement.blobs {
         keep(tx, blob)?;

@@ -1,154 +1,42 @@
 //! The host: a data folder with an engine on it, open for work.
-//!
-//! ```text
-//! DATA/fuelbox.db     accounts, jobs, receipts, the log's tiles (and SQLite's files beside it)
-//! DATA/prices.json    the price schedule
-//! DATA/keys/          the host's keys
-//! DATA/packages/      published packages, by digest
-//! DATA/blobs/         large inputs and outputs, by digest
-//! ```
 
 use crate::{
     accounts::{self, house_accounts},
-    admit::{Admitted, Checked, Source, check},
+    admit::{Checked, check},
     blobs::{BlobFolder, Blobs},
-    books::{Books, Hold, JobRow},
+    books::{Blob, Books, Hold},
     catalogue::Catalogue,
     fault::{FolderError, HostFault, JobError, PublishError},
+    folder::{Config, DataFolder},
     janitor::Janitor,
-    job::{Finished, JobId, JobRecord, JobRequest, State, stop_at},
+    job::{Finished, JobId, JobRecord, JobRequest, State},
     keys_in_flight::{KeyGuard, KeysInFlight},
-    limits::{HostLimits, Keep},
+    limits::HostLimits,
     look,
     price::{PriceList, Schedule},
     publish::{Publication, Publisher},
-    queue::{Queue, QueueLimits, Ticket},
+    queue::Queue,
     records::Records,
+    recover::recover,
     schedule_file,
     shared::{Shared, now_unix_ms},
     steps::{Step, reach},
     tables::{INLINE_BYTES_MAX, Tables},
+    waiting::Waiting,
     worker,
 };
 use fuelbox_digest::Digest;
-use fuelbox_engine::{Cancel, Engine, decode_parameters};
-use fuelbox_ledger::{AccountId, Ledger, Options, Reader};
+use fuelbox_engine::{Cancel, Engine};
+use fuelbox_ledger::{AccountId, Ledger, Options};
 use fuelbox_receipt::{KeyId, KeyRing, KeyStore, PublicKey, log::Checkpoint, log::CheckpointError};
 use std::{
-    fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+        Arc, Mutex, PoisonError, RwLock,
+        mpsc::{RecvTimeoutError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-
-/// What a host chooses.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Workers; one for each core that the process may use when not given. None at all is for those
-    /// who only look after accounts and jobs.
-    pub workers: Option<usize>,
-    /// What may wait.
-    pub queue: QueueLimits,
-    /// What callers may ask for.
-    pub limits: HostLimits,
-    /// What is kept of inputs and outputs after their job.
-    pub keep: Keep,
-    /// Models that stay open between their jobs.
-    pub models_open: usize,
-    /// The name of the SQLite VFS; the default one when there is none.
-    pub vfs: Option<String>,
-}
-
-impl Default for Config {
-    /// Everything is kept for a while, and 64 models stay open.
-    fn default() -> Self {
-        Self {
-            workers: None,
-            queue: QueueLimits::default(),
-            limits: HostLimits::default(),
-            keep: Keep::default(),
-            models_open: 64,
-            vfs: None,
-        }
-    }
-}
-
-/// Where things are in a data folder.
-#[derive(Clone, Debug)]
-pub struct DataFolder {
-    root: PathBuf,
-}
-
-impl DataFolder {
-    /// The data folder at this place. Nothing is looked at.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    /// Its place.
-    pub fn path(&self) -> &Path {
-        &self.root
-    }
-
-    /// Whether somebody made it.
-    pub fn exists(&self) -> bool {
-        self.database().exists()
-    }
-
-    fn database(&self) -> PathBuf {
-        self.root.join("fuelbox.db")
-    }
-
-    pub(crate) fn prices(&self) -> PathBuf {
-        self.root.join("prices.json")
-    }
-
-    pub(crate) fn keys(&self) -> PathBuf {
-        self.root.join("keys")
-    }
-
-    pub(crate) fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
-    }
-
-    /// The file of a published package.
-    pub fn package(&self, digest: &Digest) -> PathBuf {
-        self.root.join(PACKAGES).join(format!("{}.fbx", digest.hex()))
-    }
-
-    /// Opens the database for reading, beside whoever works on it.
-    ///
-    /// # Errors
-    /// When it is not there, or its tables are newer than this program.
-    pub fn reader(&self) -> Result<Reader, FolderError> {
-        Ok(Reader::open(self.database())?)
-    }
-
-    /// Makes the folder, private to its owner, or looks whether it still is.
-    fn make(&self) -> Result<(), FolderError> {
-        let io = |source| FolderError::Io { path: self.root.display().to_string(), source };
-        fs::DirBuilder::new().recursive(true).mode(MODE).create(&self.root).map_err(io)?;
-        let found = fs::metadata(&self.root).map_err(io)?.permissions().mode() & 0o777;
-        if found & 0o077 != 0 {
-            return Err(FolderError::Open { path: self.root.display().to_string(), found });
-        }
-        Ok(())
-    }
-}
-
-const PACKAGES: &str = "packages";
-
-/// Nobody else reads what callers sent, or the keys.
-const MODE: u32 = 0o700;
-
-/// How often a job is started again after the process died with it: once is the machine, three times
-/// is the job.
-const ATTEMPTS_MAX: u64 = 3;
 
 /// A host at work. Dropping it lets running jobs end; queued ones wait for the next start.
 pub struct Host {
@@ -156,16 +44,6 @@ pub struct Host {
     limits: HostLimits,
     workers: Vec<JoinHandle<()>>,
     janitor: Janitor,
-}
-
-/// A job that somebody waits for.
-pub struct Waiting {
-    shared: Weak<Shared>,
-    id: JobId,
-    cancel: Cancel,
-    input: Option<Arc<crate::admit::Input>>,
-    answer: Receiver<Result<Finished, JobError>>,
-    repeated: Option<Box<Finished>>,
 }
 
 impl Host {
@@ -177,7 +55,7 @@ impl Host {
     pub fn open(folder: &DataFolder, engine: Engine, config: Config) -> Result<Self, FolderError> {
         folder.make()?;
         let blobs = BlobFolder::open(folder.blobs());
-        let io = |source| FolderError::Io { path: folder.root.display().to_string(), source };
+        let io = |source| FolderError::Io { path: folder.path().display().to_string(), source };
         Self::open_with(folder, engine, config, Arc::new(blobs.map_err(io)?))
     }
 
@@ -192,7 +70,7 @@ impl Host {
         blobs: Arc<dyn Blobs>,
     ) -> Result<Self, FolderError> {
         folder.make()?;
-        let io = |source| FolderError::Io { path: folder.root.display().to_string(), source };
+        let io = |source| FolderError::Io { path: folder.path().display().to_string(), source };
         let mut options = Options::default();
         options.vfs = config.vfs.clone();
         let ledger = Ledger::open(folder.database(), Tables::new(), options)?;
@@ -200,7 +78,7 @@ impl Host {
         let house = house_accounts(&ledger).map_err(FolderError::Recovery)?;
         let schedule = schedule_file::read(&folder.prices(), &ledger)?;
         let catalogue =
-            Catalogue::open(folder.root.join(PACKAGES), engine, ledger.clone(), config.models_open);
+            Catalogue::open(folder.packages(), engine, ledger.clone(), config.models_open);
         let shared = Arc::new(Shared {
             books: Books { ledger, house: Arc::new(house) },
             catalogue: catalogue.map_err(io)?,
@@ -213,13 +91,13 @@ impl Host {
             running: Mutex::default(),
             desk: Arc::default(),
         });
+        recover(&shared).map_err(FolderError::Recovery)?;
         let mut host = Self {
             janitor: Janitor::start(shared.clone()),
             shared,
             limits: config.limits,
             workers: Vec::new(),
         };
-        host.recover().map_err(FolderError::Recovery)?;
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         for number in 0..config.workers.unwrap_or_else(cores) {
             let shared = host.shared.clone();
@@ -277,7 +155,7 @@ impl Host {
         reach(Step::Reserved);
         // A large input is hashed while the job runs, by the thread that waits for it.
         let large = bytes > INLINE_BYTES_MAX as u64;
-        let digest = checked.request.key.is_some().then(|| checked.input.encoded().digest);
+        let digest = checked.request.key.is_some().then(|| checked.input.digest());
         let (id, input, row) = (checked.id, checked.input.clone(), checked.row(digest));
         let ticket = checked.ticket(bytes);
         let (sender, answer) = sync_channel(1);
@@ -301,14 +179,14 @@ impl Host {
             Key::Done(id) => return self.job(&id),
         };
         shared.queue.room(0)?;
-        let encoded = checked.input.encoded();
-        let blob = encoded.blob(shared.expires());
-        if encoded.bytes.len() > INLINE_BYTES_MAX {
-            let put = shared.blobs.put(&encoded.digest, &encoded.bytes, true);
-            put.map_err(HostFault::Blobs)?;
+        let digest = checked.input.digest();
+        let content = Arc::new(checked.input.encode());
+        if content.len() > INLINE_BYTES_MAX {
+            shared.blobs.put(&digest, &content, true).map_err(HostFault::Blobs)?;
         }
+        let blob = Blob { digest, content, expires_unix_ms: shared.expires() };
         reach(Step::BlobsStored);
-        let (id, row) = (checked.id, checked.row(Some(encoded.digest)));
+        let (id, row) = (checked.id, checked.row(Some(digest)));
         shared.books.admit(row.clone(), Some(blob))?;
         reach(Step::AdmitCommitted);
         // The key is in the store now.
@@ -513,99 +391,6 @@ impl Host {
         let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
         Ok(keys.rotate(self.shared.now_unix_ms())?)
     }
-
-    /// Queues again what was open when the process ended.
-    fn recover(&self) -> Result<(), HostFault> {
-        for id in self.read(|records| records.open_jobs())?? {
-            let read = self.read(|records| -> Result<_, HostFault> {
-                Ok(records.job(&id)?.zip(records.details(&id)?))
-            })??;
-            let Some((job, details)) = read else {
-                continue;
-            };
-            if details.attempts >= ATTEMPTS_MAX {
-                let fault = HostFault::Attempts { attempts: details.attempts };
-                self.shared.books.void(
-                    id,
-                    State::Faulted,
-                    fault.to_string(),
-                    self.shared.now_unix_ms(),
-                )?;
-                continue;
-            }
-            match self.requeued(job, details) {
-                Ok((ticket, job)) => {
-                    // Nobody has closed the queue.
-                    let _ = self.shared.queue.push_promised(ticket, job);
-                }
-                Err(fault) => {
-                    let (text, now) = (fault.to_string(), self.shared.now_unix_ms());
-                    self.shared.books.void(id, State::Faulted, text, now)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn requeued(
-        &self,
-        job: JobRecord,
-        details: crate::records::Details,
-    ) -> Result<(Ticket, Admitted), HostFault> {
-        let shared = &self.shared;
-        let published = shared.catalogue.find(&job.package)?;
-        let lost = |text: &str| HostFault::Package { digest: job.package, text: text.into() };
-        let published = published.ok_or_else(|| lost("it is not published here"))?;
-        let prices = if details.schedule == shared.prices.digest {
-            shared.prices.clone()
-        } else {
-            // The price of the day on which it was taken in.
-            let bytes = self.read(|records| records.schedule(&details.schedule))??;
-            let bytes = bytes.ok_or_else(|| HostFault::Books("a price schedule is lost".into()))?;
-            let schedule = Schedule::parse(&bytes);
-            Arc::new(schedule.map_err(|error| HostFault::Books(error.to_string()))?.into())
-        };
-        let left = details
-            .deadline_unix_ms
-            .map(|deadline| Duration::from_millis(deadline.saturating_sub(shared.now_unix_ms())));
-        let ticket = Ticket {
-            id: job.id,
-            account: job.account.clone(),
-            priority: job.priority,
-            expected_fuel: job.fuel_limit / 2,
-            bytes: 0,
-        };
-        let row = JobRow {
-            id: job.id,
-            account: job.account,
-            package: job.package,
-            priority: job.priority,
-            submitted_unix_ms: job.submitted_unix_ms,
-            deadline_unix_ms: details.deadline_unix_ms,
-            seed: job.seed,
-            fuel_limit: job.fuel_limit,
-            memory_limit: job.memory_limit_bytes,
-            load_limit: details.load_limit,
-            hold: details.hold,
-            input: job.input,
-            parameters: details.parameters,
-            key: details.key,
-            request: details.request,
-            schedule: details.schedule,
-        };
-        let admitted = Admitted {
-            parameters: decode_parameters(&row.parameters)?,
-            row,
-            hold: Hold::Pending,
-            published,
-            input: Source::Stored,
-            prices,
-            cancel: stop_at(left),
-            answer: None,
-            key: None,
-        };
-        Ok((ticket, admitted))
-    }
 }
 
 impl Drop for Host {
@@ -628,55 +413,4 @@ enum Key {
     None,
     Taken(KeyGuard),
     Done(JobId),
-}
-
-impl Waiting {
-    /// The job's name.
-    pub fn id(&self) -> JobId {
-        self.id
-    }
-
-    /// Something to stop the job with while another thread waits for it.
-    pub fn canceller(&self) -> Canceller {
-        Canceller { shared: self.shared.clone(), id: self.id, cancel: self.cancel.clone() }
-    }
-
-    /// Waits for the job's end.
-    ///
-    /// # Errors
-    /// When the host failed, or the job was cancelled before it began. Then nothing was billed.
-    pub fn wait(self) -> Result<Finished, JobError> {
-        if let Some(finished) = self.repeated {
-            return Ok(*finished);
-        }
-        if let Some(input) = &self.input {
-            input.encoded();
-        }
-        self.answer.recv().unwrap_or_else(|_| {
-            let text = "the job was lost on its way".into();
-            Err(HostFault::Worker { text }.into())
-        })
-    }
-}
-
-/// Stops a job: what a server calls when its client goes away.
-#[derive(Clone)]
-pub struct Canceller {
-    shared: Weak<Shared>,
-    id: JobId,
-    cancel: Cancel,
-}
-
-impl Canceller {
-    /// Stops the job. One that waits ends without a bill; one that runs is billed what it burned.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
-        // A host that is gone has answered everybody.
-        let Some(shared) = self.shared.upgrade() else {
-            return;
-        };
-        if let Some((_, job)) = shared.queue.remove(&self.id) {
-            shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
-        }
-    }
 }

@@ -17,6 +17,7 @@ mod fault;
 mod limits;
 mod price;
 mod job;
+mod folder;
 mod tables;
 mod records;
 mod blobs;
@@ -32,6 +33,8 @@ mod books;
 mod worker;
 mod shared;
 mod janitor;
+mod waiting;
+mod recover;
 mod host;
 mod look;
 mod replay;
@@ -41,7 +44,8 @@ pub use blobs::{BlobFolder, Blobs};
 pub use books::BooksError;
 pub use catalogue::Quote;
 pub use fault::{FolderError, HostFault, JobError, PublishError};
-pub use host::{Canceller, Config, DataFolder, Host, Waiting};
+pub use folder::{Config, DataFolder};
+pub use host::Host;
 pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
 };
@@ -55,3 +59,4 @@ pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
+pub use waiting::{Canceller, Waiting};

@@ -4,7 +4,7 @@
 use crate::{
     blobs::{BlobFolder, Blobs},
     fault::{FolderError, HostFault, JobError},
-    host::DataFolder,
+    folder::DataFolder,
     job::{Finished, JobId, JobRecord, State},
     price::Schedule,
     records::{Details, Logged, Records},

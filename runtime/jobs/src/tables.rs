@@ -14,7 +14,7 @@ use fuelbox_digest::Digest;
 use fuelbox_ledger::Extension;
 use fuelbox_receipt::{
     Envelope, KeyId,
-    log::{ENTRY_BYTES, HASH_BYTES, TILE_WIDTH, Tiles, Tree},
+    log::{ENTRY_BYTES, HASH_BYTES, TILE_WIDTH, Tiles, Tree, bundle_entries, leaf_hash},
 };
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
@@ -88,10 +88,12 @@ CREATE TABLE job (
     load_fuel INTEGER,
     credits INTEGER,
     receipt BLOB CHECK (length(receipt) = 32),
+    receipt_idx INTEGER,
     reply BLOB,
     log TEXT,
     -- What was billed has a receipt, and nothing else has one.
     CHECK ((receipt IS NULL) = (credits IS NULL)),
+    CHECK ((receipt IS NULL) = (receipt_idx IS NULL)),
     CHECK (state NOT IN ('succeeded', 'failed') OR receipt IS NOT NULL),
     CHECK (state NOT IN ('queued', 'running', 'faulted') OR receipt IS NULL)
 ) STRICT, WITHOUT ROWID;
@@ -101,7 +103,7 @@ CREATE UNIQUE INDEX job_key ON job (account, key) WHERE key IS NOT NULL;
 
 CREATE TABLE receipt (
     idx INTEGER PRIMARY KEY CHECK (idx >= 0),
-    job BLOB NOT NULL UNIQUE CHECK (length(job) = 16),
+    job BLOB NOT NULL CHECK (length(job) = 16),
     digest BLOB NOT NULL CHECK (length(digest) = 32),
     key_id BLOB NOT NULL CHECK (length(key_id) = 32),
     signature BLOB NOT NULL CHECK (length(signature) = 64),
@@ -158,8 +160,12 @@ impl Extension for Tables {
             "INSERT INTO tile (level, idx, hashes) VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
         )?;
-        // The entries are the receipts' own digests: bundles have no rows.
+        // Entries are the receipts' own digests, and hashes of the last 256 are made of those: writing
+        // them out again with every commit would be an eighth of what a commit writes.
         for tile in self.tree.take_changed().tiles {
+            if tile.level == 0 && tile.hashes.len() < TILE_WIDTH * HASH_BYTES {
+                continue;
+            }
             insert.execute(params![tile.level, tile.index.cast_signed(), tile.hashes])?;
         }
         reach(Step::BeforeCommit);
@@ -185,7 +191,13 @@ impl Tiles for LogTiles<'_> {
     fn hashes(&self, level: u8, index: u64) -> rusqlite::Result<Option<Vec<u8>>> {
         let sql = "SELECT hashes FROM tile WHERE level = ?1 AND idx = ?2";
         let mut select = self.0.prepare_cached(sql)?;
-        select.query_row(params![level, index.cast_signed()], |row| row.get(0)).optional()
+        let values = params![level, index.cast_signed()];
+        let stored: Option<Vec<u8>> = select.query_row(values, |row| row.get(0)).optional()?;
+        if stored.is_some() || level > 0 {
+            return Ok(stored);
+        }
+        let entries = self.entries(index)?.and_then(|bytes| bundle_entries(&bytes));
+        Ok(entries.map(|entries| entries.iter().flat_map(|e| *leaf_hash(e).as_bytes()).collect()))
     }
 
     fn entries(&self, index: u64) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -235,7 +247,8 @@ pub(crate) fn receipt(
     connection: &Connection,
     job: &JobId,
 ) -> rusqlite::Result<Option<(u64, Envelope)>> {
-    let sql = "SELECT idx, key_id, signature, payload FROM receipt WHERE job = ?1";
+    let sql = "SELECT idx, key_id, signature, payload FROM receipt
+        WHERE idx = (SELECT receipt_idx FROM job WHERE id = ?1)";
     let mut select = connection.prepare_cached(sql)?;
     let read =
         |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), envelope(row, 1)?));

@@ -138,21 +138,20 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     let executed = execute(&work)?;
     reach(Step::Executed);
     let expires_unix_ms = shared.expires();
-    let encoded = input.encoded();
-    let keeps =
-        |bytes: &[u8]| bytes.len() <= INLINE_BYTES_MAX || !waits || shared.keep.large_of_waiting;
+    let keeps = |bytes: usize| bytes <= INLINE_BYTES_MAX || !waits || shared.keep.large_of_waiting;
+    let input_digest = input.digest();
     let mut blobs = Vec::with_capacity(2);
-    if keeps(&encoded.bytes) {
+    if keeps(input.bytes() as usize) {
+        let content = Arc::new(input.encode());
         // That of a job whose owner does not wait lies there already.
-        if encoded.bytes.len() > INLINE_BYTES_MAX && waits {
-            let put = shared.blobs.put(&encoded.digest, &encoded.bytes, false);
-            put.map_err(HostFault::Blobs)?;
+        if content.len() > INLINE_BYTES_MAX && waits {
+            shared.blobs.put(&input_digest, &content, false).map_err(HostFault::Blobs)?;
         }
-        blobs.push(encoded.blob(expires_unix_ms));
+        blobs.push(Blob { digest: input_digest, content, expires_unix_ms });
     }
-    job.row.input = encoded.digest;
+    job.row.input = input_digest;
     if job.row.key.is_none() {
-        job.row.request = encoded.digest;
+        job.row.request = input_digest;
     }
     let new_shapes = new.filter(|_| executed.prepared);
     let Executed { outcome: Outcome { verdict, usage, log }, image, load_fuel, .. } = executed;
@@ -168,7 +167,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     };
     let output_bytes = encode_tensors(Place::Outputs, &outputs.tensors);
     let output = Digest::of(&output_bytes);
-    if keeps(&output_bytes) {
+    if keeps(output_bytes.len()) {
         if output_bytes.len() > INLINE_BYTES_MAX {
             // A caller who waits has the answer; the copy is for audits. The others are fetched.
             shared.blobs.put(&output, &output_bytes, !waits).map_err(HostFault::Blobs)?;
@@ -192,7 +191,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
         guest: manifest.guest.digest,
         image,
         assets: assets(manifest),
-        input: encoded.digest,
+        input: input_digest,
         parameters: Digest::of(&job.row.parameters),
         seed: job.row.seed,
         profile: shared.catalogue.engine().profile(),

@@ -150,7 +150,12 @@ fn every_field_that_a_replay_computes_is_named_when_it_is_wrong() {
     let other_profile = lie(&|r| r.profile = other());
     let error = case.replay(&other_profile, &case.inputs, &[]).unwrap_err();
     assert!(matches!(error, ReplayError::Profile { .. }), "{error}");
-    let not_replayable = lie(&|r| r.replayable = false);
+    // Whoever calls a job that completed not replayable does not get away with it.
+    assert_eq!(case.differences(&lie(&|r| r.replayable = false)), ["replayable"]);
+    let not_replayable = lie(&|r| {
+        r.verdict.name = "cancelled".into();
+        r.replayable = false;
+    });
     let error = case.replay(&not_replayable, &case.inputs, &[]).unwrap_err();
     assert!(matches!(error, ReplayError::NotReplayable { .. }), "{error}");
 }

@@ -27,7 +27,7 @@ pub use proof::{
 pub use proof_text::{ConsistencyProof, InclusionProof, ProofError};
 pub use tile::{
     BundleUpdate, ENTRY_BYTES, HASH_BYTES, TILE_WIDTH, TileUpdate, Tiles, bundle_entries,
-    bundle_path, tile_path,
+    bundle_path, leaf_hash, tile_path,
 };
 pub use tree::{Changed, LoadError, Tree};
 

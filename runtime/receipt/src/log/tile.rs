@@ -60,7 +60,7 @@ pub struct BundleUpdate {
 }
 
 /// RFC 6962's hash of an entry.
-pub(crate) fn leaf_hash(entry: &Digest) -> Digest {
+pub fn leaf_hash(entry: &Digest) -> Digest {
     let mut bytes = [0; 1 + HASH_BYTES];
     bytes[1..].copy_from_slice(entry.as_bytes());
     Digest::of(&bytes)
