@@ -113,7 +113,7 @@ impl Failure {
     }
 
     /// The same failure with another exit code.
-    pub(crate) fn as_exit(self, exit: Exit) -> Self {
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
