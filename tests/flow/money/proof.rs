@@ -148,10 +148,12 @@ fn proofs_hold_for_what_they_are_of_and_nothing_else() {
     shop.ok(&format!("log prove {} -o {{}}/first.proof", first["job"].as_str().unwrap()));
     shop.ok("keys export -o {}/host.pem");
     shop.ok("log export {}/www");
+    shop.ok("log export {}/two");
     // Later receipts, by another key.
     shop.ok("keys rotate");
     shop.submit("third.json", "--random 3");
     shop.ok("log prove --from {}/two.checkpoint -o {}/on.proof");
+    shop.ok("log checkpoint -o {}/three.checkpoint");
     shop.ok("keys export -o {}/both.pem");
     let away = "--keys {}/host.pem --data {}/nowhere";
     let proven = shop.json(&format!(
@@ -181,12 +183,30 @@ fn proofs_hold_for_what_they_are_of_and_nothing_else() {
         "receipt verify {}/second.json --proof {}/first.proof",
         "receipt verify {}/forged.json --proof {}/first.proof",
         "log check --proof {}/first.proof --receipt {}/second.json",
+        "receipt verify {}/first.json --proof {}/first.proof --checkpoint {}/three.checkpoint",
+        "log check --proof {}/first.proof --receipt {}/first.json --checkpoint {}/three.checkpoint",
+        "log check --proof {}/on.proof --checkpoint {}/three.checkpoint",
+        "log check --folder {}/two --checkpoint {}/three.checkpoint",
         "receipt verify {}/third.json --keys {}/host.pem",
         "log check --proof {}/on.proof --checkpoint {}/two.checkpoint --keys {}/host.pem",
     ] {
         let (stdout, stderr) = check(&mut shop.run(bad), 8);
         assert!(stdout.is_empty() && stderr.lines().count() == 1, "{bad}\n{stdout}{stderr}");
     }
+    // A folder that lost a file, and one with a file of another log.
+    let tile = shop.path("two/tile/0/000.p/2");
+    let hashes = fs::read(&tile).unwrap();
+    for (bytes, expected) in [
+        (hashes[..32].to_vec(), "log is damaged: tile/0/000.p/2 has 32 bytes, needed are 64"),
+        (vec![0; 64], "log is forged: hash 0 of tile/0/000.p/2"),
+    ] {
+        fs::write(&tile, bytes).unwrap();
+        let (_, stderr) = check(&mut shop.run("log check --folder {}/two"), 8);
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    fs::remove_file(tile).unwrap();
+    let (_, stderr) = check(&mut shop.run("log check --folder {}/two"), 8);
+    assert!(stderr.contains("log is truncated: tile/0/000.p/2 is missing"), "{stderr}");
 }
 
 #[test]

@@ -192,49 +192,82 @@ fn table(receipt: &Receipt, found: &Found, logged: Option<&[Difference]>) -> Str
         Some(_) => "DIFFERS",
     };
     lines.push(("log", log.into()));
-    let mut text = facts(&lines) + &proof::show_differences(differences, "found");
-    text += &proof::show_differences(logged.unwrap_or_default(), "log");
-    // These are in the log, and nowhere else to be seen.
-    text + "taken    seed, limits, job, payer, publisher and time, as the receipt has them\n"
+    if logged.is_none() {
+        // Nothing but the host's log can tell.
+        lines
+            .push(("taken", "seed, limits, payer, publisher and time: as the receipt says".into()));
+    }
+    facts(&lines)
+        + &proof::show_differences(differences, "found")
+        + &proof::show_differences(logged.unwrap_or_default(), "log")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuelbox_engine::Digest;
+    use fuelbox_receipt::{Limits, Price, Usage, Verdict};
 
-    /// Fields that a replay takes as they are: it cannot know them.
+    /// Fields that a replay takes as they are.
     const TAKEN: [&str; 8] =
         ["format", "job", "seed", "profile", "limits", "payer", "publisher", "finished_unix_ms"];
 
+    fn receipt() -> Receipt {
+        let digest = Digest::from_bytes([0; 32]);
+        Receipt {
+            output: digest,
+            format: String::new(),
+            job: String::new(),
+            package: digest,
+            guest: digest,
+            image: digest,
+            assets: Vec::new(),
+            input: digest,
+            parameters: digest,
+            seed: 0,
+            profile: digest,
+            limits: Limits {
+                fuel: 0,
+                input_bytes: 0,
+                log_bytes: 0,
+                memory_bytes: 0,
+                output_bytes: 0,
+            },
+            usage: Usage { fuel: 0, memory_bytes_peak: 0 },
+            verdict: Verdict { kind: None, name: String::new() },
+            replayable: true,
+            load: None,
+            price: Price { credits_micro: 0, publisher_micro: 0, schedule: digest, version: 0 },
+            payer: String::new(),
+            publisher: String::new(),
+            finished_unix_ms: 0,
+        }
+    }
+
     #[test]
     fn every_field_of_a_receipt_is_shown_or_taken() {
+        let value = serde_json::to_value(receipt()).expect("JSON");
+        let fields: Vec<_> = value.as_object().expect("an object").keys().collect();
         let grouped = GROUPS.iter().flat_map(|(_, fields)| fields.iter().copied());
         let mut known: Vec<_> = grouped.chain(TAKEN).collect();
         known.sort_unstable();
-        // The fields of the struct, as its type has them.
-        let mut fields = vec![
-            "output",
-            "format",
-            "job",
-            "package",
-            "guest",
-            "image",
-            "assets",
-            "input",
-            "parameters",
-            "seed",
-            "profile",
-            "limits",
-            "usage",
-            "verdict",
-            "replayable",
-            "load",
-            "price",
-            "payer",
-            "publisher",
-            "finished_unix_ms",
-        ];
-        fields.sort_unstable();
-        assert_eq!(known, fields);
+        assert_eq!(fields, known);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_not_called_the_same() {
+        let difference =
+            |field: &str| Difference { field: field.into(), here: "1".into(), there: "2".into() };
+        let found =
+            |field: &str, ran, priced| Found { differences: vec![difference(field)], ran, priced };
+        let text = table(&receipt(), &found("assets[0].name", false, false), None);
+        assert!(text.contains("\npackage  DIFFERS\n"), "{text}");
+        assert!(text.contains("\noutput   not run: "), "{text}");
+        assert!(text.contains("\nlog      not compared: "), "{text}");
+        let text = table(&receipt(), &found("usage.fuel", true, false), Some(&[]));
+        assert!(text.contains("\nusage    DIFFERS\n"), "{text}");
+        assert!(text.contains("\nprice    not computed again: "), "{text}");
+        assert!(text.contains("\nlog      same\n"), "{text}");
+        assert!(text.contains("\ndiffers  usage.fuel\nreceipt  1\nfound    2\n"), "{text}");
     }
 }
