@@ -88,7 +88,7 @@ impl Host {
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
             keep: config.keep,
-            running: Mutex::default(),
+            live: Mutex::default(),
             desk: Arc::default(),
         });
         recover(&shared).map_err(FolderError::Recovery)?;
@@ -161,7 +161,11 @@ impl Host {
         let (sender, answer) = sync_channel(1);
         let job = checked.admitted(row, Hold::Reserved(reservation), Some(sender), key);
         let cancel = job.cancel.clone();
-        shared.queue.push(ticket, job)?;
+        shared.live().insert(id, cancel.clone());
+        if let Err(full) = shared.queue.push(ticket, job) {
+            shared.live().remove(&id);
+            return Err(full.into());
+        }
         let (shared, input) = (Arc::downgrade(shared), large.then_some(input));
         Ok(Waiting { shared, id, cancel, input, answer, repeated: None })
     }
@@ -193,6 +197,7 @@ impl Host {
         drop(key);
         let ticket = checked.ticket(0);
         let job = checked.admitted(row, Hold::Pending, None, None);
+        shared.live().insert(id, job.cancel.clone());
         // A queue that was closed meanwhile leaves the job for the next start.
         let _ = shared.queue.push_promised(ticket, job);
         self.job(&id)
@@ -305,19 +310,17 @@ impl Host {
     /// # Errors
     /// When there is no such job, or when it has ended.
     pub fn cancel(&self, id: &JobId) -> Result<(), JobError> {
+        // First the word, then the queue: a worker that takes the job in between hears it.
+        let known = self.shared.live().get(id).map(Cancel::cancel).is_some();
         if let Some((_, job)) = self.shared.queue.remove(id) {
             self.shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
             return Ok(());
         }
-        if let Some(cancel) = self.shared.running().get(id) {
-            cancel.cancel();
-            return Ok(());
-        }
         let job = self.job(id)?;
-        if job.state.is_final() {
+        if job.state.is_final() && !known {
             return Err(JobError::Ended { job: id.to_string(), state: job.state.name() });
         }
-        // Between the queue and its worker, or between its worker and the books.
+        // It stops soon, or is on its way to the books already.
         Ok(())
     }
 

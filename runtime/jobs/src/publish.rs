@@ -22,6 +22,7 @@ use fuelbox_engine::{
 use fuelbox_ledger::{
     AccountId, AccountKind, Action, Credits, Ledger, LedgerError, Purpose, Reservation, Transfer,
 };
+use rusqlite::OptionalExtension;
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
@@ -240,7 +241,17 @@ impl Publisher<'_> {
         let rows = learned.quotes.clone();
         let shapes = learned.shapes.clone();
         let row_name = (name.clone(), version.clone());
-        self.ledger.write(move |tx| -> Result<(), LedgerError> {
+        let taken = self.ledger.write(move |tx| -> Result<Option<Digest>, LedgerError> {
+            // Somebody may have published it, or another one of its name, since we looked.
+            let sql = "SELECT digest FROM package WHERE name = ?1 AND version = ?2";
+            let mut select = tx.connection().prepare_cached(sql)?;
+            let taken: Option<[u8; 32]> = select
+                .query_row([&row_name.0, &row_name.1], |row| row.get(0))
+                .optional()?;
+            drop(select);
+            if let Some(taken) = taken {
+                return Ok(Some(Digest::from_bytes(taken)));
+            }
             tx.apply_reserved(&reservation, &transfers, now)?;
             let sql = "INSERT INTO package (digest, name, version, publisher, manifest, load_fuel,
                 load_credits, published_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -268,8 +279,16 @@ impl Publisher<'_> {
                 prepare_shape(tx, &digest, shapes, *fuel, now)?;
             }
             reach(Step::PackageStaged);
-            Ok(())
+            Ok(None)
         })?;
+        match taken {
+            None => {}
+            Some(taken) if taken == digest => {
+                let credits = Credits::ZERO;
+                return Ok(Publication { digest, name, version, fuel: 0, credits, repeated: true });
+            }
+            Some(digest) => return Err(PublishError::Taken { name, version, digest }),
+        }
         reach(Step::PackageCommitted);
         let shapes = learned.shapes.into_iter().map(|(shapes, _)| shapes).collect();
         let (owner, quotes) = (account.clone(), learned.quotes);

@@ -34,6 +34,7 @@ pub(crate) fn recover(shared: &Arc<Shared>) -> Result<(), HostFault> {
         }
         match requeued(shared, job, details) {
             Ok((ticket, job)) => {
+                shared.live().insert(id, job.cancel.clone());
                 // Nobody has closed the queue.
                 let _ = shared.queue.push_promised(ticket, job);
             }

@@ -34,7 +34,8 @@ pub(crate) struct Shared {
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
     pub(crate) keep: Keep,
-    pub(crate) running: Mutex<HashMap<JobId, Cancel>>,
+    /// How to stop each job that waits or runs.
+    pub(crate) live: Mutex<HashMap<JobId, Cancel>>,
     pub(crate) desk: Arc<Desk>,
 }
 
@@ -77,13 +78,14 @@ impl Shared {
         }
     }
 
-    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<JobId, Cancel>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn live(&self) -> MutexGuard<'_, HashMap<JobId, Cancel>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of a job that will not be settled: its hold is free, and its owner hears why.
     pub(crate) fn drop_unstarted(self: &Arc<Self>, job: Admitted, state: State, error: JobError) {
         let Admitted { row, hold, answer, key, .. } = job;
+        self.live().remove(&row.id);
         match hold {
             Hold::Reserved(reservation) => drop(reservation),
             Hold::Pending => self.void(row.id, state, &error.to_string()),

@@ -58,16 +58,15 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
         shared.queue.done(ticket, 0);
         return shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
     }
-    shared.running().insert(id, job.cancel.clone());
     if matches!(job.hold, Hold::Pending) {
         shared.books.begin(id);
     }
     let run = AssertUnwindSafe(|| run(shared, &mut job));
     let result = catch_unwind(run)
         .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }));
-    shared.running().remove(&id);
     match result {
         Ok((settled, outputs)) => {
+            shared.live().remove(&id);
             shared.queue.done(ticket, settled.fuel);
             settle(shared, job, settled, outputs);
         }

@@ -632,3 +632,49 @@ fn what_is_kept_is_bounded_and_large_content_may_be_left_out() {
     }
     assert!(host.blob(&small.job.input).unwrap().is_some());
 }
+
+#[test]
+fn one_of_many_that_publish_at_once_pays() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    set_up(&host, 0, &package(folder.path(), "first", "1", &Guest::default()));
+    let before = available(&host, "pub");
+    let guest = |rounds| Guest { load: burn(rounds), ..Guest::default() };
+    let same = package(folder.path(), "p", "1", &guest(20_000));
+    let other = package(folder.path(), "p", "1", &guest(20_001));
+    let published: Vec<_> = std::thread::scope(|scope| {
+        let publish = |file| {
+            let host = &host;
+            move || host.publish(&account("pub"), file, Some(1_000_000))
+        };
+        let files = [&same, &same, &other, &same, &other, &same];
+        let publishing = files.map(|file| scope.spawn(publish(file)));
+        publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let first = published.iter().flatten().filter(|published| !published.repeated);
+    let paid: Vec<_> = first.map(|published| published.credits.micros()).collect();
+    assert_eq!(paid.len(), 1, "{published:?}");
+    for error in published.iter().filter_map(|published| published.as_ref().err()) {
+        assert!(matches!(error, PublishError::Taken { .. }), "{error}");
+    }
+    assert_eq!(available(&host, "pub"), before - i128::from(paid[0]));
+    drop(host);
+    support::check_folder(folder.path());
+}
+
+#[test]
+fn a_job_that_is_cancelled_ends_wherever_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let endless = Guest::running("(loop $l (br $l))");
+    let publication = set_up(&host, 1 << 50, &package(folder.path(), "e", "1", &endless));
+    for _ in 0..50 {
+        let mut wanted = request(&publication, 1.0);
+        wanted.limits.fuel = Some(900_000_000_000);
+        let job = host.submit(wanted).unwrap();
+        host.cancel(&job.id).unwrap();
+        assert_eq!(host.wait(&job.id, LONG).unwrap().state, State::Cancelled);
+    }
+    drop(host);
+    support::check_folder(folder.path());
+}
