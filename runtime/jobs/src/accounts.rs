@@ -28,9 +28,10 @@ impl<'a> Accounts<'a> {
     /// When there is one of another kind.
     pub fn create(&self, id: &AccountId, kind: AccountKind) -> Result<Account, JobError> {
         let (id, now) = (id.clone(), now_unix_ms());
-        let created = self.books.ledger.write(move |tx| -> Result<_, LedgerError> {
-            Ok(tx.create_account(&id, kind, now)?)
-        })?;
+        let created = self
+            .books
+            .ledger
+            .write(move |tx| -> Result<_, LedgerError> { tx.create_account(&id, kind, now) })?;
         Ok(created)
     }
 

@@ -71,8 +71,7 @@ impl Host {
     ) -> Result<Self, FolderError> {
         folder.make()?;
         let io = |source| FolderError::Io { path: folder.path().display().to_string(), source };
-        let mut options = Options::default();
-        options.vfs = config.vfs.clone();
+        let options = Options { vfs: config.vfs.clone() };
         let ledger = Ledger::open(folder.database(), Tables::new(), options)?;
         let keys = KeyStore::open(&folder.keys(), now_unix_ms())?;
         let house = house_accounts(&ledger).map_err(FolderError::Recovery)?;

@@ -1,6 +1,8 @@
 //! A store or a disk that fails at any write: a host's fault, nothing billed, nothing held for good,
 //! and a process that goes on.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod support;
 
 use fuelbox_abi::Dim;

@@ -1,5 +1,7 @@
 //! Jobs through the whole path: paid once, with a receipt, whatever their end.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod support;
 
 use fuelbox_abi::Dim;

@@ -1,5 +1,7 @@
 //! Replays: a receipt is right, or what is wrong in it is named.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod support;
 
 use fuelbox_abi::Dim;
@@ -107,7 +109,8 @@ fn every_field_that_a_replay_computes_is_named_when_it_is_wrong() {
         assert_ne!(receipt, case.receipt);
         receipt
     };
-    let lies: [(&str, &dyn Fn(&mut Receipt)); 18] = [
+    type Lie<'a> = (&'a str, &'a dyn Fn(&mut Receipt));
+    let lies: [Lie<'_>; 18] = [
         ("output", &|r| r.output = other()),
         ("package", &|r| r.package = other()),
         ("guest", &|r| r.guest = other()),
