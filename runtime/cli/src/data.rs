@@ -89,9 +89,9 @@ pub(crate) fn package(records: &Records<'_>, text: &str) -> Result<PackageRecord
     Ok(records.find_package(text)?.ok_or_else(unknown)?)
 }
 
-/// The file of a published package.
+/// The file of a published package. That it is there and whole is the host's part.
 pub(crate) fn source(folder: &DataFolder, digest: &Digest) -> Result<Source> {
-    Source::open(&folder.package(digest))
+    Source::open(&folder.package(digest)).map_err(|failure| failure.with_exit(Exit::Host))
 }
 
 /// What a published model takes and gives.

@@ -213,6 +213,28 @@ fn one_process_works_on_a_data_folder_and_others_look() {
 }
 
 #[test]
+fn a_published_package_that_is_gone_is_the_hosts_fault() {
+    let shop = Shop::new();
+    let submit = "submit tiny --account alice --random 1";
+    let job = shop.submit("job.json", "--random 1");
+    let digest = job["package"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let file = shop.data().join(format!("packages/{digest}.fbx"));
+    let bytes = fs::read(&file).unwrap();
+    let balance = shop.balance("alice");
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    check(&mut shop.run(submit), 6);
+    fs::remove_file(&file).unwrap();
+    let (_, stderr) = check(&mut shop.run(submit), 6);
+    assert!(stderr.contains(&digest), "{stderr}");
+    // Who audits hears that it was not looked at.
+    assert_eq!(
+        shop.json("audit --sample 100%")["skipped"][0]["why"],
+        "its package is no longer there"
+    );
+    assert_eq!(shop.balance("alice"), balance);
+}
+
+#[test]
 fn a_data_folder_that_others_can_read_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     let shop = Shop::new();
