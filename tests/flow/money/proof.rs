@@ -3,7 +3,7 @@
 use super::{super::cli::check, *};
 use fuelbox_engine::Digest;
 use fuelbox_ledger::rusqlite::Connection;
-use fuelbox_receipt::{Asset, Load};
+use fuelbox_receipt::{Asset, Load, log::Checkpoint};
 
 /// A change to a receipt, and the field that it is to be found by.
 type Change = (&'static str, fn(&mut Receipt));
@@ -175,6 +175,11 @@ fn proofs_hold_for_what_they_are_of_and_nothing_else() {
     ] {
         shop.json(good);
     }
+    // What a host shows to one and not to another.
+    let origin = shop.json("keys list")["origin"].as_str().unwrap().to_owned();
+    let fork = Checkpoint { origin, size: 1, root: other() };
+    let fork = fork.sign(&HostKey::from_pem(&shop.key_pem()).unwrap()).unwrap();
+    fs::write(shop.path("fork.checkpoint"), fork).unwrap();
     // The next job's receipt, and one about no job of this log.
     let mut forged = shop.receipt("first.json");
     forged.job = forged.job.replace('7', "8");
@@ -187,6 +192,10 @@ fn proofs_hold_for_what_they_are_of_and_nothing_else() {
         "log check --proof {}/first.proof --receipt {}/first.json --checkpoint {}/three.checkpoint",
         "log check --proof {}/on.proof --checkpoint {}/three.checkpoint",
         "log check --folder {}/two --checkpoint {}/three.checkpoint",
+        "log check --folder {}/two --checkpoint {}/fork.checkpoint",
+        "log check --checkpoint {}/fork.checkpoint",
+        "log check --proof {}/on.proof --checkpoint {}/fork.checkpoint",
+        "log prove --from {}/fork.checkpoint",
         "receipt verify {}/third.json --keys {}/host.pem",
         "log check --proof {}/on.proof --checkpoint {}/two.checkpoint --keys {}/host.pem",
     ] {
