@@ -105,6 +105,11 @@ fn jobs_wait_until_somebody_works() {
     let answer = shop.json(&format!("jobs result {second} --receipt {{}}/r.json"));
     assert_eq!(answer["outputs"][0]["data"][0], 42.0);
     shop.ok("receipt verify {}/r.json");
+    // Whoever asks again by the same key gets the job that waits, and waits for it.
+    let keyed = detach("--random 5 --key order-5");
+    assert_eq!(detach("--random 5 --key order-5"), keyed);
+    let answer = shop.submit("keyed.json", "--random 5 --key order-5");
+    assert_eq!((&answer["job"], &answer["repeated"]), (&keyed.into(), &true.into()));
     detach("--random 4");
     let worked = shop.json("jobs work");
     assert_eq!(shop.json("jobs list --state queued"), serde_json::json!([]), "{worked}");

@@ -1,10 +1,14 @@
 //! `fuelbox jobs`: what became of jobs, and a process that works on those that wait.
 
-use super::{print, submit::ShownArgs, to_stdout};
+use super::{
+    print,
+    submit::{ShownArgs, unanswered},
+    to_stdout,
+};
 use crate::{
     args::Global,
     data,
-    exit::{Exit, Failure, Result, print_error},
+    exit::{Exit, Result, print_error},
     output::{
         columns::{Align, Columns, facts},
         list::ListFormat,
@@ -287,12 +291,7 @@ fn result(job: &JobId, shown: &ShownArgs, global: &Global) -> Result<Exit> {
     let (folder, look) = data::look(global)?;
     let record = find(&look, job)?;
     let Some(finished) = look.result(job)? else {
-        let state = record.state;
-        let text = match &record.detail {
-            Some(detail) => format!("job {job} is {}, without an answer: {detail}", state.name()),
-            None => format!("job {job} is {}, without an answer", state.name()),
-        };
-        return Err(Failure::message(Exit::of_job(state, None), text));
+        return Err(unanswered(&record));
     };
     let labels = shown.labels(&data::source(&folder, &record.package)?)?;
     shown.show(&finished, labels.as_ref(), global.verbosity())

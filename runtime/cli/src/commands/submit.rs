@@ -16,7 +16,7 @@ use crate::{
     source::Source,
     units,
 };
-use fuelbox_jobs::{Finished, JobRequest, LimitsWanted, Priority};
+use fuelbox_jobs::{Finished, Host, JobError, JobRecord, JobRequest, LimitsWanted, Priority};
 use fuelbox_ledger::AccountId;
 use serde::Serialize;
 use std::{
@@ -141,8 +141,30 @@ pub(crate) fn submit(args: &SubmitArgs, global: &Global) -> Result<Exit> {
     // No guest is compiled for somebody who is not known.
     open.host.accounts().show(&args.account)?;
     host::compile(&open.engine, &source.package().module, verbosity)?;
-    let finished = open.host.run(request)?;
+    let finished = run(&open.host, request)?;
     args.shown.show(&finished, labels.as_ref(), verbosity)
+}
+
+/// Runs a job to its end; or waits for the one that was queued for the same request, by its key.
+fn run(host: &Host, request: JobRequest) -> Result<Finished> {
+    let again = request.key.is_some().then(|| request.clone());
+    let id = match (host.run(request), again) {
+        (Err(JobError::InFlight { .. }), Some(again)) => host.submit(again)?.id,
+        (finished, _) => return Ok(finished?),
+    };
+    let job = host.wait(&id, Duration::MAX)?;
+    match host.result(&id)? {
+        Some(finished) => Ok(Finished { repeated: true, ..finished }),
+        None => Err(unanswered(&job)),
+    }
+}
+
+/// Why a job has no answer.
+pub(super) fn unanswered(job: &JobRecord) -> Failure {
+    let (id, state) = (job.id, job.state.name());
+    let detail = job.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+    let text = format!("job {id} is {state}, without an answer{detail}");
+    Failure::message(Exit::of_job(job.state, None), text)
 }
 
 fn request(
