@@ -333,8 +333,8 @@ pub(crate) fn prepare_shape(
     now: u64,
 ) -> rusqlite::Result<()> {
     let connection = tx.connection();
-    let sql = "INSERT INTO shape (package, shapes, load_fuel, used_unix_ms) VALUES (?1, ?2, ?3, ?4)
-        ON CONFLICT DO UPDATE SET used_unix_ms = max(used_unix_ms, excluded.used_unix_ms)";
+    let sql = "INSERT INTO shape (package, shapes, load_fuel, paid_unix_ms) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO UPDATE SET paid_unix_ms = max(paid_unix_ms, excluded.paid_unix_ms)";
     connection.prepare_cached(sql)?.execute(params![
         package.as_bytes(),
         shapes.as_bytes(),
@@ -342,7 +342,7 @@ pub(crate) fn prepare_shape(
         now.cast_signed()
     ])?;
     let sql = "DELETE FROM shape WHERE package = ?1 AND shapes NOT IN
-        (SELECT shapes FROM shape WHERE package = ?1 ORDER BY used_unix_ms DESC LIMIT ?2)";
+        (SELECT shapes FROM shape WHERE package = ?1 ORDER BY paid_unix_ms DESC LIMIT ?2)";
     let kept = fuelbox_engine::constants::SHAPE_IMAGES_MAX as i64;
     connection.prepare_cached(sql)?.execute(params![package.as_bytes(), kept])?;
     Ok(())

@@ -103,9 +103,16 @@ fn make_room(shared: &Shared) -> Result<(), BooksError> {
             surplus -= bytes;
             before = expires + 1;
         }
-        while sweep_before(shared, before)? {}
-        if sum("SELECT count(*) FROM blob")?? == 0 {
-            break;
+        let mut gone = 0;
+        loop {
+            let some = sweep_before(shared, before)?;
+            gone += some;
+            if some < SWEEP_ROWS {
+                break;
+            }
+        }
+        if gone == 0 {
+            break; // the rest is needed
         }
     }
     Ok(())
@@ -113,23 +120,25 @@ fn make_room(shared: &Shared) -> Result<(), BooksError> {
 
 /// Removes some of what was kept long enough; says whether there may be more.
 fn sweep(shared: &Shared) -> Result<bool, BooksError> {
-    sweep_before(shared, shared.now_unix_ms().cast_signed())
+    Ok(sweep_before(shared, shared.now_unix_ms().cast_signed())? == SWEEP_ROWS)
 }
 
-fn sweep_before(shared: &Shared, now: i64) -> Result<bool, BooksError> {
+/// Removes some of what may be kept until then, and says how many. What waiting jobs need stays.
+fn sweep_before(shared: &Shared, before: i64) -> Result<i64, BooksError> {
     let any = shared.books.ledger.read(|reader| -> rusqlite::Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM blob WHERE expires_unix_ms < ?1)";
-        reader.connection().prepare_cached(sql)?.query_row([now], |row| row.get(0))
+        reader.connection().prepare_cached(sql)?.query_row([before], |row| row.get(0))
     })??;
     if !any {
-        return Ok(false);
+        return Ok(0);
     }
     let gone = shared.books.ledger.write(move |tx| -> Result<_, BooksError> {
         let sql = "DELETE FROM blob WHERE seq IN
-            (SELECT seq FROM blob WHERE expires_unix_ms < ?1 LIMIT ?2)
+            (SELECT seq FROM blob WHERE expires_unix_ms < ?1 AND digest NOT IN
+                (SELECT input FROM job WHERE state IN ('queued', 'running')) LIMIT ?2)
             RETURNING digest, content IS NULL";
         let mut delete = tx.connection().prepare_cached(sql)?;
-        let rows = delete.query_map([now, SWEEP_ROWS], |row| {
+        let rows = delete.query_map([before, SWEEP_ROWS], |row| {
             Ok((Digest::from_bytes(row.get(0)?), row.get::<_, bool>(1)?))
         })?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
@@ -138,5 +147,5 @@ fn sweep_before(shared: &Shared, now: i64) -> Result<bool, BooksError> {
         // One that stays takes room, and is removed when its content comes and goes again.
         let _ = shared.blobs.remove(digest, FILE_GRACE);
     }
-    Ok(gone.len() as i64 == SWEEP_ROWS)
+    Ok(gone.len() as i64)
 }

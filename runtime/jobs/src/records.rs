@@ -183,7 +183,7 @@ impl<'a> Records<'a> {
         let manifest = Manifest::parse(&manifest).map_err(|error| damaged(error.to_string()))?;
         let publisher = tables::parsed(&publisher)?;
         let quotes = self.quotes(digest)?;
-        let sql = "SELECT shapes FROM shape WHERE package = ?1 ORDER BY used_unix_ms";
+        let sql = "SELECT shapes FROM shape WHERE package = ?1 ORDER BY paid_unix_ms";
         let mut select = self.connection.prepare_cached(sql)?;
         let shapes =
             select.query_map([digest.as_bytes()], |row| Ok(Digest::from_bytes(row.get(0)?)))?;

@@ -168,9 +168,9 @@ fn reprice(receipt: &mut Receipt, schedule: &Schedule) -> Result<(), ReplayError
     Ok(())
 }
 
-/// A random sample of the log that anybody can draw again. Its seed is fixed by a checkpoint, which
-/// the host signed before it could know it, and by a word of the auditor's, which the host does not
-/// know when it runs the jobs.
+/// A random sample of the log that anybody can draw again. Its seed is fixed by the log's root, which a
+/// host cannot choose without running other jobs, and by a word of the auditor's, which the host does
+/// not know when it runs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     seed: Digest,

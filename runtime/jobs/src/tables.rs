@@ -55,7 +55,7 @@ CREATE TABLE shape (
     package BLOB NOT NULL REFERENCES package (digest),
     shapes BLOB NOT NULL CHECK (length(shapes) = 32),
     load_fuel INTEGER NOT NULL CHECK (load_fuel >= 0),
-    used_unix_ms INTEGER NOT NULL,
+    paid_unix_ms INTEGER NOT NULL,
     PRIMARY KEY (package, shapes)
 ) STRICT, WITHOUT ROWID;
 

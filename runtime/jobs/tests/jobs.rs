@@ -680,3 +680,41 @@ fn a_job_that_is_cancelled_ends_wherever_it_is() {
     drop(host);
     support::check_folder(folder.path());
 }
+
+#[test]
+fn inputs_of_jobs_that_wait_stay_whatever_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |workers, keep| Config { workers: Some(workers), keep, ..Config::default() };
+    let host = host_with(folder.path(), config(1, Keep::default()));
+    let publication = set_up(&host, 1 << 40, &package(folder.path(), "s", "1", &shaped()));
+    let done = host.run(sized(&publication, 2)).unwrap().job;
+    drop(host);
+    let host = host_with(folder.path(), config(0, Keep::default()));
+    let small = host.submit(sized(&publication, 3)).unwrap();
+    let large = host.submit(sized(&publication, 20_000)).unwrap();
+    drop(host);
+    // No room for anything: what the finished job left goes, what the others need does not.
+    let host = host_with(folder.path(), config(0, Keep { bytes_max: 0, ..Keep::default() }));
+    while host.blob(&done.input).unwrap().is_some() {
+        std::thread::yield_now();
+    }
+    drop(host);
+    let host = host_with(folder.path(), config(1, Keep::default()));
+    for id in [small.id, large.id] {
+        assert_eq!(host.wait(&id, LONG).unwrap().state, State::Succeeded);
+    }
+}
+
+/// A change of a table is a new migration, never another text of this one.
+#[test]
+fn tables_are_those_of_version_1() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(host(folder.path()));
+    let reader = DataFolder::new(folder.path().join("data")).reader().unwrap();
+    let sql = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name IN
+        ('schedule', 'package', 'quote', 'shape', 'job', 'receipt', 'tile', 'blob') ORDER BY name";
+    let mut select = reader.connection().prepare(sql).unwrap();
+    let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let found = rows.map(|row| row.unwrap() + ";\n").collect::<String>();
+    assert_eq!(found, include_str!("tables-1.sql"));
+}
