@@ -235,6 +235,18 @@ fn a_published_package_that_is_gone_is_the_hosts_fault() {
 }
 
 #[test]
+fn an_answer_that_was_paid_is_printed_whatever_becomes_of_its_files() {
+    let shop = Shop::new();
+    let submit = "submit tiny --account alice --random 1 --json";
+    for file in ["--receipt {}/nowhere/r.json", "--output {}/nowhere/y.npz"] {
+        let (stdout, stderr) = check(&mut shop.run(&format!("{submit} {file}")), 6);
+        let answer: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(answer["verdict"], "completed");
+        assert!(stderr.contains("nowhere"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_data_folder_that_others_can_read_is_not_used() {
     use std::os::unix::fs::PermissionsExt;
     let shop = Shop::new();

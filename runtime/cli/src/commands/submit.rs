@@ -208,14 +208,7 @@ impl ShownArgs {
         let answer = Answer::of(finished)?;
         let verdict = finished.job.end.as_ref().map(|end| end.verdict.as_str());
         let exit = Exit::of_job(finished.job.state, verdict);
-        if let Some(path) = &self.receipt {
-            let bytes = finished.receipt.to_bytes();
-            file::write(path, |file| Ok(file.write_all(&bytes)?)).or_exit(Exit::Host)?;
-        }
-        if let Some((path, outputs)) = self.output.as_deref().zip(finished.outputs.as_deref()) {
-            let npz = Npz::of(outputs).or_exit(Exit::Usage)?;
-            file::write(path, |file| npz.write(file)).or_exit(Exit::Host)?;
-        }
+        // First the answer: it is paid for, whatever becomes of the files.
         to_stdout(|out| {
             if self.json {
                 serde_json::to_writer(&mut *out, &answer.json())?;
@@ -224,6 +217,14 @@ impl ShownArgs {
                 Ok(out.write_all(answer.table(labels).as_bytes())?)
             }
         })?;
+        if let Some(path) = &self.receipt {
+            let bytes = finished.receipt.to_bytes();
+            file::write(path, |file| Ok(file.write_all(&bytes)?)).or_exit(Exit::Host)?;
+        }
+        if let Some((path, outputs)) = self.output.as_deref().zip(finished.outputs.as_deref()) {
+            let npz = Npz::of(outputs).or_exit(Exit::Usage)?;
+            file::write(path, |file| npz.write(file)).or_exit(Exit::Host)?;
+        }
         let failed = exit != Exit::Completed;
         for line in finished.log.lines() {
             if failed {
