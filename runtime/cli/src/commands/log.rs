@@ -290,7 +290,9 @@ fn add_page(
         }
         let verified = logged.envelope.verify(keys);
         let verified = verified.map_err(|error| {
-            Failure::from(error).with_exit(Exit::Proof).of(format!("log is forged: receipt {index}"))
+            Failure::from(error)
+                .with_exit(Exit::Proof)
+                .of(format!("log is forged: receipt {index}"))
         })?;
         if verified.receipt.job != logged.job.to_string() {
             let job = &verified.receipt.job;
