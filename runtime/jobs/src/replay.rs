@@ -131,7 +131,10 @@ pub fn replay(
         kind: verdict_kind(&verdict).map(str::to_owned),
     };
     found.replayable = verdict.replayable();
-    if let (Some(load), Some(fuel)) = (&mut found.load, executed.load_fuel) {
+    if !model.signature().needs_shapes() {
+        // One image serves all shapes: no job of this model pays for a load.
+        found.load = None;
+    } else if let (Some(load), Some(fuel)) = (&mut found.load, executed.load_fuel) {
         load.fuel = fuel;
     }
     if let Some(schedule) = schedule {
