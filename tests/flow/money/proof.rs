@@ -67,6 +67,17 @@ fn replay_names_the_field_that_a_dishonest_host_changed() {
         assert!(stderr.contains("error: the receipt differs from its replay: "), "{stderr}");
         assert!(stderr.contains(field), "{stderr}");
     }
+    // A load that was there, and that no job of this model pays for.
+    let quote = shop.json("quote tiny");
+    let number = |field: &str| quote[field].as_u64().unwrap();
+    let mut receipt = honest.clone();
+    receipt.load = Some(Load { fuel: number("load_fuel"), credits_micro: number("load_micro") });
+    shop.forge(&receipt, "forged.json");
+    let (code, answer, _) = alone(&shop, "forged.json");
+    assert_eq!(
+        (code, fields(&answer["differences"])),
+        (8, vec!["load.fuel", "load.credits_micro"])
+    );
     // What a replay takes as it is, is in the log.
     let by_log: [Change; 10] = [
         ("seed", |receipt| receipt.seed += 1),
