@@ -1,5 +1,6 @@
 //! Money and proof as their users have them: accounts, paid jobs, receipts, replays, the log.
 
+mod examples;
 mod proof;
 mod refused;
 mod story;
