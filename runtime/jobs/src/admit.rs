@@ -116,7 +116,8 @@ pub(crate) fn check(
         memory_bytes: request.limits.memory_bytes.unwrap_or(default.memory_bytes),
         ..default
     };
-    let wanted_load = request.limits.load_fuel.unwrap_or(host.load_fuel);
+    let wanted_load =
+        request.limits.load_fuel.unwrap_or(host.load_fuel_default.min(host.load_fuel));
     within("fuel", limits.fuel, host.fuel)?;
     within("memory", limits.memory_bytes, host.memory_bytes)?;
     within("load fuel", wanted_load, host.load_fuel)?;

@@ -124,7 +124,8 @@ impl Host {
             schedule: &self.shared.prices.schedule,
             now_unix_ms: self.shared.now_unix_ms(),
         };
-        let load_fuel = load_fuel.unwrap_or(self.limits.load_fuel).min(self.limits.load_fuel);
+        let load_fuel =
+            load_fuel.unwrap_or(self.limits.load_fuel_default).min(self.limits.load_fuel);
         publisher.publish(account, file, load_fuel)
     }
 

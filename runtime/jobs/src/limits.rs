@@ -15,16 +15,20 @@ pub struct HostLimits {
     pub memory_bytes: u64,
     /// Fuel of a load.
     pub load_fuel: u64,
+    /// Fuel of a load whose payer did not say: the price of it is held, so it should not be far above
+    /// what loads take.
+    pub load_fuel_default: u64,
 }
 
 impl Default for HostLimits {
     /// A million million fuel, a quarter of an hour of one core; all that 32 bits address; loads of
-    /// 100 G fuel, a minute or two.
+    /// 100 G fuel, a minute or two; 10 G when nobody says (the encoder among the examples takes 0.2).
     fn default() -> Self {
         Self {
             fuel: 1_000_000_000_000,
             memory_bytes: MEMORY_PAGES_MAX * WASM_PAGE_BYTES,
             load_fuel: JobLimits::default().fuel,
+            load_fuel_default: 10_000_000_000,
         }
     }
 }

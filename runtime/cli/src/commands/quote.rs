@@ -142,7 +142,7 @@ fn measure(
     let limits = limits(source);
     let hold = schedule.run(limits.fuel, limits.memory_bytes)?;
     let hold_load = match signature.needs_shapes() {
-        true => Some(schedule.load(HostLimits::default().load_fuel)?),
+        true => Some(schedule.load(HostLimits::default().load_fuel_default)?),
         false => None,
     };
     let published = match (source, data::look_if_there(global)?) {

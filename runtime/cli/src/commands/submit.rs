@@ -103,7 +103,7 @@ struct WantedArgs {
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     memory_limit: Option<u64>,
 
-    /// Most fuel of a load, should these input shapes be new [default: 100G].
+    /// Most fuel of a load, should these input shapes be new [default: 10G].
     #[arg(long, value_name = "FUEL", value_parser = units::fuel)]
     load_fuel_limit: Option<u64>,
 
