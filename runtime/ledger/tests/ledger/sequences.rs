@@ -365,9 +365,20 @@ fn as_model(account: &Account) -> Four {
     four(account).map(i128::from)
 }
 
+/// Sequences, unless `PROPTEST_CASES` says otherwise: half a minute on one core, unoptimised.
+const CASES: u32 = 2_000;
+
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    config
+}
+
 proptest! {
     // Each takes some 20 commits; PROPTEST_CASES asks for more.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_ledger_is_what_the_model_says(steps in vec((step(), fault()), 1..40)) {
