@@ -166,6 +166,9 @@ pub enum PublishError {
         "package '{name}' version '{version}' is published already, as {digest}; a change is a new version"
     )]
     Taken { name: String, version: String, digest: Digest },
+    /// The name belongs to somebody else.
+    #[error("package name '{name}' belongs to another publisher")]
+    NameOwned { name: String },
     /// The account is no publisher's.
     #[error("account '{account}' is of kind {kind}, publishers have the kind publisher")]
     NoPublisher { account: String, kind: String },

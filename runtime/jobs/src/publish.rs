@@ -10,19 +10,18 @@ use crate::{
     catalogue::{Catalogue, Published, Quote},
     fault::{HostFault, PublishError},
     price::Schedule,
-    records::Records,
     steps::{Step, reach},
     tables::Tables,
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::{
-    Archive, Cancel, GoldenCase, JobLimits, Model, ModelError, OwnedParameter, Tensor, Verdict,
-    output_digest, shapes_digest,
+    Archive, Cancel, GoldenCase, JobLimits, Manifest, Model, ModelError, OwnedParameter, Tensor,
+    Verdict, output_digest, shapes_digest,
 };
 use fuelbox_ledger::{
     AccountId, AccountKind, Action, Credits, Ledger, LedgerError, Purpose, Reservation, Transfer,
 };
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
@@ -83,7 +82,7 @@ impl Publisher<'_> {
         let manifest = archive.manifest();
         let digest = manifest.digest();
         self.check_account(account)?;
-        if let Some(earlier) = self.earlier(&digest, &manifest.name, &manifest.version)? {
+        if let Some(earlier) = self.earlier(account, manifest)? {
             return Ok(earlier);
         }
         // Loads once for itself and once for each golden case, at most.
@@ -126,30 +125,17 @@ impl Publisher<'_> {
         }
     }
 
-    /// The same package, published before.
+    /// What has this package's name already.
     fn earlier(
         &self,
-        digest: &Digest,
-        name: &str,
-        version: &str,
+        account: &AccountId,
+        manifest: &Manifest,
     ) -> Result<Option<Publication>, PublishError> {
-        let found = self.ledger.read(|reader| Records::new(reader).package(name, version))??;
-        match found {
-            None => Ok(None),
-            Some(found) if found.digest == *digest => Ok(Some(Publication {
-                digest: *digest,
-                name: name.into(),
-                version: version.into(),
-                fuel: 0,
-                credits: Credits::ZERO,
-                repeated: true,
-            })),
-            Some(found) => Err(PublishError::Taken {
-                name: name.into(),
-                version: version.into(),
-                digest: found.digest,
-            }),
-        }
+        let Manifest { name, version, .. } = manifest;
+        let found = self.ledger.read(|reader| holder(reader.connection(), name, version))?;
+        let found = found.map_err(HostFault::from)?;
+        let found = found.filter(|held| held.keeps_out(account));
+        found.map(|held| held.answer(account, manifest)).transpose()
     }
 
     /// Loads the model and runs its golden cases.
@@ -241,16 +227,16 @@ impl Publisher<'_> {
         let rows = learned.quotes.clone();
         let shapes = learned.shapes.clone();
         let row_name = (name.clone(), version.clone());
-        let taken = self.ledger.write(move |tx| -> Result<Option<Digest>, LedgerError> {
+        let publisher = account.clone();
+        let written = self.ledger.write(move |tx| -> Result<Option<Holder>, LedgerError> {
             // Somebody may have published it, or another one of its name, since we looked.
-            let sql = "SELECT digest FROM package WHERE name = ?1 AND version = ?2";
-            let mut select = tx.connection().prepare_cached(sql)?;
-            let taken: Option<[u8; 32]> = select
-                .query_row([&row_name.0, &row_name.1], |row| row.get(0))
-                .optional()?;
-            drop(select);
-            if let Some(taken) = taken {
-                return Ok(Some(Digest::from_bytes(taken)));
+            let held = holder(tx.connection(), &row_name.0, &row_name.1)?;
+            if let Some(held) = held.filter(|held| held.keeps_out(&publisher)) {
+                // What this one burned is paid for, unless it is the same.
+                if held.digest != Some(digest) {
+                    tx.apply_reserved(&reservation, &transfers, now)?;
+                }
+                return Ok(Some(held));
             }
             tx.apply_reserved(&reservation, &transfers, now)?;
             let sql = "INSERT INTO package (digest, name, version, publisher, manifest, load_fuel,
@@ -281,13 +267,8 @@ impl Publisher<'_> {
             reach(Step::PackageStaged);
             Ok(None)
         })?;
-        match taken {
-            None => {}
-            Some(taken) if taken == digest => {
-                let credits = Credits::ZERO;
-                return Ok(Publication { digest, name, version, fuel: 0, credits, repeated: true });
-            }
-            Some(digest) => return Err(PublishError::Taken { name, version, digest }),
+        if let Some(held) = written {
+            return held.answer(account, manifest);
         }
         reach(Step::PackageCommitted);
         let shapes = learned.shapes.into_iter().map(|(shapes, _)| shapes).collect();
@@ -341,6 +322,51 @@ impl Publisher<'_> {
     }
 }
 
+/// Who has the name of a package: its first publisher, and of this version perhaps a package.
+struct Holder {
+    publisher: String,
+    digest: Option<Digest>,
+}
+
+/// Who has this name, if anybody.
+fn holder(connection: &Connection, name: &str, version: &str) -> rusqlite::Result<Option<Holder>> {
+    // All of a name have one publisher; the one of this version first.
+    let sql = "SELECT publisher, version = ?2, digest FROM package WHERE name = ?1
+        ORDER BY version = ?2 DESC LIMIT 1";
+    let mut select = connection.prepare_cached(sql)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let digest = row.get::<_, bool>(1)?.then(|| row.get(2)).transpose()?;
+        Ok(Holder { publisher: row.get(0)?, digest: digest.map(Digest::from_bytes) })
+    };
+    select.query_row([name, version], read).optional()
+}
+
+impl Holder {
+    /// Whether this publisher cannot have the version for a new package.
+    fn keeps_out(&self, account: &AccountId) -> bool {
+        self.digest.is_some() || self.publisher != account.as_str()
+    }
+
+    /// What somebody is told who publishes this package now: that it was published before, or why it
+    /// cannot be.
+    fn answer(self, account: &AccountId, manifest: &Manifest) -> Result<Publication, PublishError> {
+        let (name, version) = (manifest.name.clone(), manifest.version.clone());
+        let digest = manifest.digest();
+        if self.publisher != account.as_str() {
+            return Err(PublishError::NameOwned { name });
+        }
+        match self.digest {
+            Some(taken) if taken != digest => {
+                Err(PublishError::Taken { name, version, digest: taken })
+            }
+            Some(_) | None => {
+                let credits = Credits::ZERO;
+                Ok(Publication { digest, name, version, fuel: 0, credits, repeated: true })
+            }
+        }
+    }
+}
+
 impl Burned {
     fn load_failed(&mut self, error: ModelError) -> PublishError {
         if let ModelError::Load(outcome) = &error {
@@ -355,7 +381,7 @@ fn times(credits: Credits, count: u64) -> Option<Credits> {
 }
 
 /// What a golden case may use: what the package asks for; all there is where it asks for nothing.
-fn case_limits(manifest: &fuelbox_engine::Manifest) -> JobLimits {
+fn case_limits(manifest: &Manifest) -> JobLimits {
     let default = JobLimits::default();
     let chosen = |asked, default| if asked == 0 { default } else { asked };
     JobLimits {

@@ -511,6 +511,13 @@ fn publishing_is_paid_once_and_checked() {
         Err(PublishError::Rejected(Rejected::UnknownAccount { .. }))
     ));
     assert_eq!(available(&host, "pub"), left);
+    // A name belongs to who was first: others publish neither this package nor another version.
+    host.accounts().create(&account("rival"), fuelbox_ledger::AccountKind::Publisher).unwrap();
+    let second = golden(&guest, "2");
+    for file in [&file, &second] {
+        let error = host.publish(&account("rival"), file, None).unwrap_err();
+        assert_eq!(error.to_string(), "package name 'g' belongs to another publisher");
+    }
     // A load that takes more than it may: refused, and paid for.
     let third = golden(&Guest { load: burn(20_000), ..Guest::default() }, "3");
     let error = host.publish(&account("pub"), &third, Some(50_000)).unwrap_err();
@@ -636,30 +643,50 @@ fn what_is_kept_is_bounded_and_large_content_may_be_left_out() {
 }
 
 #[test]
-fn one_of_many_that_publish_at_once_pays() {
+fn many_that_publish_one_package_at_once_pay_once() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
     set_up(&host, 0, &package(folder.path(), "first", "1", &Guest::default()));
     let before = available(&host, "pub");
     let guest = |rounds| Guest { load: burn(rounds), ..Guest::default() };
     let same = package(folder.path(), "p", "1", &guest(20_000));
-    let other = package(folder.path(), "p", "1", &guest(20_001));
     let published: Vec<_> = std::thread::scope(|scope| {
+        let publish = || host.publish(&account("pub"), &same, Some(1_000_000)).unwrap();
+        let publishing: Vec<_> = (0..6).map(|_| scope.spawn(publish)).collect();
+        publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let first = published.iter().filter(|published| !published.repeated);
+    let paid: Vec<_> = first.map(|published| published.credits.micros()).collect();
+    assert_eq!(paid.len(), 1, "{published:?}");
+    assert_eq!(available(&host, "pub"), before - i128::from(paid[0]));
+    drop(host);
+    support::check_folder(folder.path());
+}
+
+#[test]
+fn of_two_packages_of_one_version_one_is_published_and_both_are_paid() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    set_up(&host, 0, &package(folder.path(), "first", "1", &Guest::default()));
+    let guest = |rounds| Guest { load: burn(rounds), ..Guest::default() };
+    let files = [20_000, 20_001].map(|rounds| package(folder.path(), "p", "1", &guest(rounds)));
+    let before = available(&host, "pub");
+    let published = std::thread::scope(|scope| {
         let publish = |file| {
             let host = &host;
             move || host.publish(&account("pub"), file, Some(1_000_000))
         };
-        let files = [&same, &same, &other, &same, &other, &same];
-        let publishing = files.map(|file| scope.spawn(publish(file)));
-        publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
+        files.each_ref().map(|file| scope.spawn(publish(file))).map(|thread| thread.join().unwrap())
     });
-    let first = published.iter().flatten().filter(|published| !published.repeated);
-    let paid: Vec<_> = first.map(|published| published.credits.micros()).collect();
-    assert_eq!(paid.len(), 1, "{published:?}");
-    for error in published.iter().filter_map(|published| published.as_ref().err()) {
-        assert!(matches!(error, PublishError::Taken { .. }), "{error}");
-    }
-    assert_eq!(available(&host, "pub"), before - i128::from(paid[0]));
+    let paid = before - available(&host, "pub");
+    let [won, lost] = match published {
+        [Ok(won), Err(lost)] | [Err(lost), Ok(won)] => [Ok(won), Err(lost)],
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(lost, Err(PublishError::Taken { .. })), "{lost:?}");
+    let price = i128::from(won.unwrap().credits.micros());
+    // The one that came late enough to see the other's name was refused before it burned anything.
+    assert!(paid == price || paid == 2 * price, "{paid}, {price}");
     drop(host);
     support::check_folder(folder.path());
 }

@@ -116,6 +116,7 @@ impl From<PublishError> for Failure {
             PublishError::Golden { .. } => Exit::Guest,
             PublishError::Signature
             | PublishError::Taken { .. }
+            | PublishError::NameOwned { .. }
             | PublishError::NoPublisher { .. } => Exit::BadInput,
             PublishError::Rejected(ref error) => Exit::of_rejected(error),
             PublishError::Price(ref error) => Exit::of_price(error),
