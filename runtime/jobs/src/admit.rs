@@ -7,9 +7,9 @@ use crate::{
     books::{Hold, JobRow},
     catalogue::Published,
     fault::JobError,
-    job::{Finished, JobId, JobRequest, Priority, stop_at},
+    job::{Finished, JobId, JobRequest, stop_at},
     keys_in_flight::KeyGuard,
-    limits::HostLimits,
+    limits::{HostLimits, limits_asked},
     price::{PriceError, PriceList},
     queue::Ticket,
 };
@@ -110,7 +110,7 @@ pub(crate) fn check(
     if let Some(key) = &request.key {
         check_key(key)?;
     }
-    let default = published.default_limits();
+    let default = limits_asked(&published.manifest);
     let limits = JobLimits {
         fuel: request.limits.fuel.unwrap_or(default.fuel.min(host.fuel)),
         memory_bytes: request.limits.memory_bytes.unwrap_or(default.memory_bytes),
@@ -174,8 +174,16 @@ impl Checked {
     /// The digest of all that the caller asked for: the same key with another digest is refused.
     pub(crate) fn request_digest(&self) -> Digest {
         let Self { request, .. } = self;
-        let input = self.input.digest();
-        request_digest(&self.published.digest, &input, request)
+        let mut hasher = Hasher::new("fuelbox request 1");
+        hasher.field(self.published.digest.as_bytes()).field(self.input.digest().as_bytes());
+        hasher.field(&encode_parameters(&request.parameters)).number(request.seed);
+        let limits = request.limits;
+        for limit in [limits.fuel, limits.memory_bytes, limits.load_fuel] {
+            hasher.number(limit.is_some().into()).number(limit.unwrap_or_default());
+        }
+        let deadline = request.deadline.map_or(u64::MAX, |after| after.as_millis() as u64);
+        hasher.number(deadline).number(request.priority.level().into());
+        hasher.finish()
     }
 
     /// The row of this job. The input's digest is filled in when it is known, where it is not yet.
@@ -201,7 +209,8 @@ impl Checked {
             input,
             parameters: encode_parameters(&request.parameters),
             key: request.key.clone(),
-            request: request_digest(&self.published.digest, &input, request),
+            // Nobody asks for it without a key.
+            request: request.key.as_ref().map_or(input, |_| self.request_digest()),
             schedule: self.prices.digest,
         }
     }
@@ -230,21 +239,4 @@ impl Checked {
             key,
         }
     }
-}
-
-pub(crate) fn request_digest(package: &Digest, input: &Digest, request: &JobRequest) -> Digest {
-    let mut hasher = Hasher::new("fuelbox request 1");
-    hasher.field(package.as_bytes()).field(input.as_bytes());
-    hasher.field(&encode_parameters(&request.parameters)).number(request.seed);
-    let limits = request.limits;
-    for limit in [limits.fuel, limits.memory_bytes, limits.load_fuel] {
-        hasher.number(limit.is_some().into()).number(limit.unwrap_or_default());
-    }
-    let deadline = request.deadline.map_or(u64::MAX, |after| after.as_millis() as u64);
-    hasher.number(deadline).number(priority_number(request.priority));
-    hasher.finish()
-}
-
-fn priority_number(priority: Priority) -> u64 {
-    priority.level().into()
 }

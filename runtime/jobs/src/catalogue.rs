@@ -83,18 +83,6 @@ impl Published {
         let new = || NewShapes { published: self.clone(), shapes: *shapes, paid: false };
         at.is_none().then(new)
     }
-
-    /// What a job may use when its caller does not say.
-    pub(crate) fn default_limits(&self) -> JobLimits {
-        let default = JobLimits::default();
-        let asked = self.manifest.limits;
-        let chosen = |asked, default| if asked == 0 { default } else { asked };
-        JobLimits {
-            fuel: chosen(asked.fuel, default.fuel),
-            memory_bytes: chosen(asked.memory_bytes, default.memory_bytes),
-            ..default
-        }
-    }
 }
 
 /// Shapes that a job is the first to bring. Unless it pays for them, they are new to the next one.

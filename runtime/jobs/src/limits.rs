@@ -1,7 +1,7 @@
 //! What a host allows any job, and what it keeps of it.
 
 use fuelbox_engine::{
-    JobLimits,
+    JobLimits, Manifest,
     constants::{MEMORY_PAGES_MAX, WASM_PAGE_BYTES},
 };
 use std::time::Duration;
@@ -53,5 +53,17 @@ impl Default for Keep {
             bytes_max: 10 << 30,
             large_of_waiting: true,
         }
+    }
+}
+
+/// What a job of a package may use when nobody chooses: what the package asks for; where it asks for
+/// nothing, what there is.
+pub(crate) fn limits_asked(manifest: &Manifest) -> JobLimits {
+    let (default, asked) = (JobLimits::default(), manifest.limits);
+    let chosen = |asked, default| if asked == 0 { default } else { asked };
+    JobLimits {
+        fuel: chosen(asked.fuel, default.fuel),
+        memory_bytes: chosen(asked.memory_bytes, default.memory_bytes),
+        ..default
     }
 }

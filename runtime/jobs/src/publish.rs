@@ -9,6 +9,7 @@ use crate::{
     books::{HouseAccounts, prepare_shape},
     catalogue::{Catalogue, Published, Quote},
     fault::{HostFault, PublishError},
+    limits::limits_asked,
     price::Schedule,
     steps::{Step, reach},
     tables::Tables,
@@ -89,7 +90,7 @@ impl Publisher<'_> {
         let loads = 1 + manifest.golden.len() as u64;
         let runs = u64::try_from(manifest.golden.len()).unwrap_or(u64::MAX);
         let run =
-            self.schedule.run(case_limits(manifest).fuel, case_limits(manifest).memory_bytes)?;
+            self.schedule.run(limits_asked(manifest).fuel, limits_asked(manifest).memory_bytes)?;
         let hold = times(self.schedule.load(load_fuel)?, loads)
             .zip(times(run, runs))
             .and_then(|(load, run)| load.checked_add(run))
@@ -164,7 +165,7 @@ impl Publisher<'_> {
         for case in &manifest.golden {
             let refuse = |text: String| PublishError::Golden { name: case.name.clone(), text };
             let (inputs, parameters) = read_case(archive, case).map_err(refuse)?;
-            let limits = case_limits(manifest);
+            let limits = limits_asked(manifest);
             let prepared = model
                 .prepare(&inputs, &parameters, &limits, &load_limits)
                 .map_err(|error| burned.load_failed(error))?;
@@ -378,17 +379,6 @@ impl Burned {
 
 fn times(credits: Credits, count: u64) -> Option<Credits> {
     credits.micros().checked_mul(count).and_then(Credits::from_micros)
-}
-
-/// What a golden case may use: what the package asks for; all there is where it asks for nothing.
-fn case_limits(manifest: &Manifest) -> JobLimits {
-    let default = JobLimits::default();
-    let chosen = |asked, default| if asked == 0 { default } else { asked };
-    JobLimits {
-        fuel: chosen(manifest.limits.fuel, default.fuel),
-        memory_bytes: chosen(manifest.limits.memory_bytes, default.memory_bytes),
-        ..default
-    }
 }
 
 /// The request of a golden case.
