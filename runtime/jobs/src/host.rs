@@ -30,13 +30,13 @@ use fuelbox_engine::{Cancel, Engine};
 use fuelbox_ledger::{AccountId, Ledger, Options};
 use fuelbox_receipt::{KeyId, KeyRing, KeyStore, PublicKey, log::Checkpoint, log::CheckpointError};
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        mpsc::{RecvTimeoutError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+/// How long somebody waits for a job without a look of his own.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
 
 /// A host at work. Dropping it lets running jobs end; queued ones wait for the next start.
 pub struct Host {
@@ -290,16 +290,19 @@ impl Host {
         loop {
             // First the ear, then the look: nothing happens in between unheard.
             let ended = self.shared.desk.listen(id);
-            let job = self.job(id)?;
-            if job.state.is_final() {
-                return Ok(job);
-            }
-            let left = until.map_or(Duration::from_secs(3_600), |until| {
-                until.saturating_duration_since(Instant::now())
+            let job = self.job(id);
+            let left = until.map_or(LONGEST_NAP, |until| {
+                until.saturating_duration_since(Instant::now()).min(LONGEST_NAP)
             });
-            match ended.recv_timeout(left) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
-                Err(RecvTimeoutError::Timeout) => return self.job(id),
+            let goes_on = job.as_ref().is_ok_and(|job| !job.state.is_final());
+            if goes_on && !left.is_zero() {
+                // Woken, or time to look again.
+                let _ = ended.recv_timeout(left);
+            }
+            drop(ended);
+            self.shared.desk.tidy(id);
+            if !goes_on || left.is_zero() {
+                return job;
             }
         }
     }

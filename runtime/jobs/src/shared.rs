@@ -128,11 +128,19 @@ impl Desk {
     pub(crate) fn listen(&self, id: &JobId) -> Receiver<()> {
         let (sender, receiver) = sync_channel(1);
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let listeners = waiters.entry(*id).or_default();
-        // Those that went away are gone when the next one comes.
-        listeners.retain(|listener| !is_gone(listener));
-        listeners.push(sender);
+        waiters.entry(*id).or_default().push(sender);
         receiver
+    }
+
+    /// Forgets those who went away.
+    pub(crate) fn tidy(&self, id: &JobId) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listeners) = waiters.get_mut(id) {
+            listeners.retain(|listener| !is_gone(listener));
+            if listeners.is_empty() {
+                waiters.remove(id);
+            }
+        }
     }
 
     /// Wakes all who wait for a job.
@@ -154,4 +162,25 @@ fn is_gone(sender: &SyncSender<()>) -> bool {
 pub(crate) fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waited_leaves_nothing_behind() {
+        let (desk, id) = (Desk::default(), JobId::new());
+        let (first, second) = (desk.listen(&id), desk.listen(&id));
+        drop(first);
+        desk.tidy(&id);
+        assert_eq!(desk.waiters.lock().expect("a lock")[&id].len(), 1);
+        desk.wake(&id);
+        assert!(second.recv().is_ok());
+        drop(second);
+        let third = desk.listen(&id);
+        drop(third);
+        desk.tidy(&id);
+        assert!(desk.waiters.lock().expect("a lock").is_empty());
+    }
 }
