@@ -4,15 +4,14 @@
 
 mod support;
 
-use fuelbox_abi::Dim;
 use fuelbox_jobs::{
-    Config, DataFolder, Full, Host, JobError, JobFilter, JobRequest, Keep, LimitsWanted, Priority,
-    PublishError, QueueLimits, State, UsageBy,
+    Config, DataFolder, Full, Host, JobError, JobFilter, JobRequest, LimitsWanted, Priority,
+    QueueLimits, State, UsageBy,
 };
 use fuelbox_ledger::Rejected;
-use fuelbox_test_support::guest::{self, Guest};
+use fuelbox_test_support::guest::Guest;
 use std::{sync::Arc, time::Duration};
-use support::{account, available, host, host_with, micros, package, request, set_up, x};
+use support::{account, available, burn, host, host_with, micros, package, request, set_up};
 
 /// The least that a job costs under the default schedule, in micro-credits.
 const MINIMUM: u64 = 10;
@@ -21,16 +20,6 @@ const MINIMUM: u64 = 10;
 const HOLD: u64 = 10 * 100 + 10 * 25;
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Instructions that burn about six times as much fuel as there are rounds.
-fn burn(rounds: u32) -> String {
-    format!(
-        "(local.set 2 (i32.const {rounds}))
-         (loop $again
-           (local.set 2 (i32.sub (local.get 2) (i32.const 1)))
-           (br_if $again (local.get 2)))"
-    )
-}
 
 #[test]
 fn a_job_that_completes_is_paid_shared_and_signed_for() {
@@ -255,88 +244,6 @@ fn a_key_makes_one_job_of_many_requests() {
     assert_eq!(support::check_folder(folder.path()).receipts, 3);
 }
 
-/// A guest whose `x` has a named dimension, and whose load takes a while.
-fn shaped() -> Guest {
-    Guest {
-        signature: guest::signature(&[Dim::Symbol("n")]),
-        load: burn(100_000),
-        ..Guest::default()
-    }
-}
-
-fn sized(publication: &fuelbox_jobs::Publication, size: usize) -> JobRequest {
-    let input = fuelbox_test_support::host::fp32("x", &[size as u64], &vec![1.0; size]);
-    JobRequest::new(account("alice"), publication.digest, vec![input])
-}
-
-#[test]
-fn who_brings_new_shapes_pays_for_their_load_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
-    let first = host.run(sized(&publication, 3)).unwrap();
-    let load_fuel = first.job.end.as_ref().unwrap().load_fuel.expect("a load");
-    assert!(load_fuel > 400_000, "{load_fuel}");
-    let receipt = first.receipt.verify(&host.key_ring()).unwrap().receipt;
-    let load = receipt.load.expect("a load");
-    assert_eq!(load.fuel, load_fuel);
-    assert_eq!(load.credits_micro, host.prices().load(load_fuel).unwrap().micros());
-    let paid = receipt.price.credits_micro + load.credits_micro;
-    assert_eq!(first.job.end.unwrap().credits.micros(), paid);
-    let second = host.run(sized(&publication, 3)).unwrap();
-    assert_eq!(second.job.end.unwrap().load_fuel, None);
-    assert_eq!(
-        host.run(sized(&publication, 4)).unwrap().job.end.unwrap().load_fuel,
-        Some(load_fuel)
-    );
-    drop(host);
-    // Known after a restart, and on a cache that somebody emptied: then the load is the host's.
-    std::fs::remove_dir_all(folder.path().join("cache")).unwrap();
-    let host = support::host(folder.path());
-    assert_eq!(host.run(sized(&publication, 3)).unwrap().job.end.unwrap().load_fuel, None);
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
-fn shapes_that_made_room_are_paid_for_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    let publication = set_up(&host, 1_000_000_000, &package(folder.path(), "s", "1", &shaped()));
-    let loads = |size: usize| {
-        host.run(sized(&publication, size)).unwrap().job.end.unwrap().load_fuel.is_some()
-    };
-    for size in 1..=32 {
-        assert!(loads(size), "{size}");
-    }
-    assert!(!loads(1));
-    assert!(loads(33)); // 2 makes room, as it does among the engine's images
-    assert!(!loads(1));
-    assert!(loads(2));
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
-fn a_load_over_its_limit_is_billed_and_leaves_no_shape() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
-    let mut wanted = sized(&publication, 3);
-    wanted.limits.load_fuel = Some(1_000);
-    for _ in 0..2 {
-        let done = host.run(wanted.clone()).unwrap();
-        assert_eq!(done.job.end.as_ref().unwrap().verdict, "out_of_fuel");
-        assert_eq!(done.job.end.as_ref().unwrap().fuel, 0);
-        assert_eq!(done.job.end.unwrap().load_fuel, Some(1_000));
-    }
-    // Somebody pays for it; then the image is there, and costs nobody anything.
-    assert!(host.run(sized(&publication, 3)).unwrap().job.end.unwrap().load_fuel.is_some());
-    assert_eq!(host.run(wanted).unwrap().job.state, State::Succeeded);
-    drop(host);
-    support::check_folder(folder.path());
-}
-
 #[test]
 fn a_memory_limit_below_the_model_has_a_verdict() {
     let folder = tempfile::tempdir().unwrap();
@@ -474,63 +381,6 @@ fn exactly_those_jobs_run_that_there_is_money_for() {
 }
 
 #[test]
-fn publishing_is_paid_once_and_checked() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    let golden = |guest: &Guest, version: &str| {
-        support::package_of(&support::engine(folder.path()), "g", version, guest.wasm(), &[x(1.0)])
-    };
-    let guest = Guest { load: burn(10_000), ..Guest::default() };
-    let file = golden(&guest, "1");
-    let first = set_up(&host, 0, &file);
-    assert!(first.credits.micros() > MINIMUM && !first.repeated);
-    let left = available(&host, "pub");
-    assert_eq!(left, 1_000_000_000 - i128::from(first.credits.micros()));
-    let again = host.publish(&account("pub"), &file, None).unwrap();
-    assert!(again.repeated && again.digest == first.digest);
-    assert_eq!(available(&host, "pub"), left);
-    let quotes = host.read(|records| records.quotes(&first.digest)).unwrap().unwrap();
-    assert_eq!(quotes.len(), 1);
-    // Another package under the same name and version.
-    let other = golden(&Guest { load: burn(10_001), ..Guest::default() }, "1");
-    let error = host.publish(&account("pub"), &other, Some(1_000_000_000)).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "package 'g' version '1' is published already, as {}; a change is a new version",
-            first.digest
-        )
-    );
-    let error = host.publish(&account("alice"), &other, None).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "account 'alice' is of kind caller, publishers have the kind publisher"
-    );
-    assert!(matches!(
-        host.publish(&account("nobody"), &other, None),
-        Err(PublishError::Rejected(Rejected::UnknownAccount { .. }))
-    ));
-    assert_eq!(available(&host, "pub"), left);
-    // A name belongs to who was first: others publish neither this package nor another version.
-    host.accounts().create(&account("rival"), fuelbox_ledger::AccountKind::Publisher).unwrap();
-    let second = golden(&guest, "2");
-    for file in [&file, &second] {
-        let error = host.publish(&account("rival"), file, None).unwrap_err();
-        assert_eq!(error.to_string(), "package name 'g' belongs to another publisher");
-    }
-    // A load that takes more than it may: refused, and paid for.
-    let third = golden(&Guest { load: burn(20_000), ..Guest::default() }, "3");
-    let error = host.publish(&account("pub"), &third, Some(50_000)).unwrap_err();
-    assert_eq!(error.to_string(), "the model takes 120008 fuel to load, the limit is 50000");
-    assert_eq!(available(&host, "pub"), left - 5);
-    assert!(host.publish(&account("pub"), b"nonsense", None).is_err());
-    let packages = host.read(|records| records.packages()).unwrap().unwrap();
-    assert_eq!(packages.len(), 1);
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
 fn one_host_at_a_time_and_readers_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
@@ -548,150 +398,6 @@ fn one_host_at_a_time_and_readers_beside_it() {
 }
 
 #[test]
-fn prices_change_by_version_only_and_queued_jobs_keep_theirs() {
-    let folder = tempfile::tempdir().unwrap();
-    let idle = Config { workers: Some(0), ..Config::default() };
-    let host = host_with(folder.path(), idle);
-    let publication =
-        set_up(&host, 1_000_000, &package(folder.path(), "t", "1", &Guest::default()));
-    let old = host.prices().clone();
-    let queued = host.submit(request(&publication, 1.0)).unwrap();
-    drop(host);
-    let path = folder.path().join("data/prices.json");
-    let dear = fuelbox_jobs::Schedule { minimum_micro: 5_000, ..old.clone() };
-    std::fs::write(&path, dear.to_file()).unwrap();
-    let data = DataFolder::new(folder.path().join("data"));
-    let refused = Host::open(&data, support::engine(folder.path()), Config::default());
-    let error = refused.err().expect("refused").to_string();
-    assert!(error.contains("a change of prices is a new version"), "{error}");
-    let dear = fuelbox_jobs::Schedule { version: 2, ..dear };
-    std::fs::write(&path, dear.to_file()).unwrap();
-    let host = support::host(folder.path());
-    let job = host.wait(&queued.id, LONG).unwrap();
-    assert_eq!(job.end.unwrap().credits, micros(MINIMUM));
-    let receipt = host.result(&queued.id).unwrap().unwrap().receipt;
-    let receipt = receipt.verify(&host.key_ring()).unwrap().receipt;
-    assert_eq!((receipt.price.version, receipt.price.schedule), (1, old.digest()));
-    let new = host.run(request(&publication, 1.0)).unwrap();
-    assert_eq!(new.job.end.unwrap().credits, micros(5_000));
-    let known = host.read(|records| records.schedule(&old.digest())).unwrap().unwrap();
-    assert_eq!(known, Some(old.to_bytes()));
-}
-
-#[test]
-fn large_inputs_and_outputs_are_kept_for_their_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let keep = |time| {
-        let keep = Keep { time, ..Keep::default() };
-        Config { workers: Some(1), keep, ..Config::default() }
-    };
-    let host = host_with(folder.path(), keep(Duration::from_secs(3_600)));
-    let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
-    let large = sized(&publication, 20_000);
-    let done = host.run(large.clone()).unwrap();
-    let queued = host.submit(large.clone()).unwrap();
-    assert_eq!(host.wait(&queued.id, LONG).unwrap().state, State::Succeeded);
-    let stored = host.blob(&done.job.input).unwrap().expect("kept");
-    let inputs = fuelbox_engine::decode_tensors(fuelbox_engine::Place::Inputs, &stored).unwrap();
-    assert_eq!(inputs, large.inputs);
-    let file = folder.path().join("data/blobs");
-    let hex = done.job.input.hex();
-    let file = file.join(&hex[..2]).join(&hex);
-    assert!(file.exists());
-    drop(host);
-    // One that is damaged is an error, not another input.
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes[1_000] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
-    let host = host_with(folder.path(), keep(Duration::ZERO));
-    let error = host.blob(&done.job.input).unwrap_err().to_string();
-    assert!(error.contains("has content of digest"), "{error}");
-    // What has no time is swept; the job and its receipt stay.
-    let short = host.run(sized(&publication, 7)).unwrap();
-    while host.blob(&short.job.input).unwrap().is_some() {
-        std::thread::yield_now();
-    }
-    let again = host.result(&short.job.id).unwrap().unwrap();
-    assert_eq!(again.receipt, short.receipt);
-    assert_eq!(again.outputs, short.outputs, "an equal output was stored for an hour");
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
-fn what_is_kept_is_bounded_and_large_content_may_be_left_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let keep = Keep { large_of_waiting: false, ..Keep::default() };
-    let host = host_with(folder.path(), Config { workers: Some(1), keep, ..Config::default() });
-    let publication = set_up(&host, 100_000_000, &package(folder.path(), "s", "1", &shaped()));
-    let waited = host.run(sized(&publication, 20_000)).unwrap();
-    assert!(host.blob(&waited.job.input).unwrap().is_none());
-    assert!(waited.outputs.is_some());
-    let queued = host.submit(sized(&publication, 20_000)).unwrap();
-    assert_eq!(host.wait(&queued.id, LONG).unwrap().state, State::Succeeded);
-    assert!(host.blob(&queued.input).unwrap().is_some());
-    let small = host.run(sized(&publication, 5)).unwrap();
-    assert!(host.blob(&small.job.input).unwrap().is_some());
-    drop(host);
-    // Less room than there is content: the oldest goes, the youngest stays.
-    let keep = Keep { bytes_max: 1_000, ..Keep::default() };
-    let host = host_with(folder.path(), Config { workers: Some(1), keep, ..Config::default() });
-    while host.blob(&queued.input).unwrap().is_some() {
-        std::thread::yield_now();
-    }
-    assert!(host.blob(&small.job.input).unwrap().is_some());
-}
-
-#[test]
-fn many_that_publish_one_package_at_once_pay_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    set_up(&host, 0, &package(folder.path(), "first", "1", &Guest::default()));
-    let before = available(&host, "pub");
-    let guest = |rounds| Guest { load: burn(rounds), ..Guest::default() };
-    let same = package(folder.path(), "p", "1", &guest(20_000));
-    let published: Vec<_> = std::thread::scope(|scope| {
-        let publish = || host.publish(&account("pub"), &same, Some(1_000_000)).unwrap();
-        let publishing: Vec<_> = (0..6).map(|_| scope.spawn(publish)).collect();
-        publishing.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let first = published.iter().filter(|published| !published.repeated);
-    let paid: Vec<_> = first.map(|published| published.credits.micros()).collect();
-    assert_eq!(paid.len(), 1, "{published:?}");
-    assert_eq!(available(&host, "pub"), before - i128::from(paid[0]));
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
-fn of_two_packages_of_one_version_one_is_published_and_both_are_paid() {
-    let folder = tempfile::tempdir().unwrap();
-    let host = host(folder.path());
-    set_up(&host, 0, &package(folder.path(), "first", "1", &Guest::default()));
-    let guest = |rounds| Guest { load: burn(rounds), ..Guest::default() };
-    let files = [20_000, 20_001].map(|rounds| package(folder.path(), "p", "1", &guest(rounds)));
-    let before = available(&host, "pub");
-    let published = std::thread::scope(|scope| {
-        let publish = |file| {
-            let host = &host;
-            move || host.publish(&account("pub"), file, Some(1_000_000))
-        };
-        files.each_ref().map(|file| scope.spawn(publish(file))).map(|thread| thread.join().unwrap())
-    });
-    let paid = before - available(&host, "pub");
-    let [won, lost] = match published {
-        [Ok(won), Err(lost)] | [Err(lost), Ok(won)] => [Ok(won), Err(lost)],
-        other => panic!("{other:?}"),
-    };
-    assert!(matches!(lost, Err(PublishError::Taken { .. })), "{lost:?}");
-    let price = i128::from(won.unwrap().credits.micros());
-    // The one that came late enough to see the other's name was refused before it burned anything.
-    assert!(paid == price || paid == 2 * price, "{paid}, {price}");
-    drop(host);
-    support::check_folder(folder.path());
-}
-
-#[test]
 fn a_job_that_is_cancelled_ends_wherever_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path());
@@ -706,30 +412,6 @@ fn a_job_that_is_cancelled_ends_wherever_it_is() {
     }
     drop(host);
     support::check_folder(folder.path());
-}
-
-#[test]
-fn inputs_of_jobs_that_wait_stay_whatever_their_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = |workers, keep| Config { workers: Some(workers), keep, ..Config::default() };
-    let host = host_with(folder.path(), config(1, Keep::default()));
-    let publication = set_up(&host, 1 << 40, &package(folder.path(), "s", "1", &shaped()));
-    let done = host.run(sized(&publication, 2)).unwrap().job;
-    drop(host);
-    let host = host_with(folder.path(), config(0, Keep::default()));
-    let small = host.submit(sized(&publication, 3)).unwrap();
-    let large = host.submit(sized(&publication, 20_000)).unwrap();
-    drop(host);
-    // No room for anything: what the finished job left goes, what the others need does not.
-    let host = host_with(folder.path(), config(0, Keep { bytes_max: 0, ..Keep::default() }));
-    while host.blob(&done.input).unwrap().is_some() {
-        std::thread::yield_now();
-    }
-    drop(host);
-    let host = host_with(folder.path(), config(1, Keep::default()));
-    for id in [small.id, large.id] {
-        assert_eq!(host.wait(&id, LONG).unwrap().state, State::Succeeded);
-    }
 }
 
 /// A change of a table is a new migration, never another text of this one.

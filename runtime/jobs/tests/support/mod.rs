@@ -92,6 +92,30 @@ pub fn x(value: f32) -> Vec<Tensor> {
     vec![fp32("x", &[1], &[value])]
 }
 
+/// Instructions that burn about six times as much fuel as there are rounds.
+pub fn burn(rounds: u32) -> String {
+    format!(
+        "(local.set 2 (i32.const {rounds}))
+         (loop $again
+           (local.set 2 (i32.sub (local.get 2) (i32.const 1)))
+           (br_if $again (local.get 2)))"
+    )
+}
+
+/// A guest whose `x` has a named dimension, and whose load takes a while.
+pub fn shaped() -> Guest {
+    Guest {
+        signature: fuelbox_test_support::guest::signature(&[fuelbox_abi::Dim::Symbol("n")]),
+        load: burn(100_000),
+        ..Guest::default()
+    }
+}
+
+pub fn sized(publication: &Publication, size: usize) -> JobRequest {
+    let input = fp32("x", &[size as u64], &vec![1.0; size]);
+    JobRequest::new(account("alice"), publication.digest, vec![input])
+}
+
 /// A host with a publisher `pub`, a caller `alice` with so many micro-credits, and this package.
 pub fn set_up(host: &Host, alice_micros: u64, package: &[u8]) -> Publication {
     let accounts = host.accounts();
