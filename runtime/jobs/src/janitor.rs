@@ -1,7 +1,7 @@
 //! The janitor: what has to be done now and then. Holds that could not be given back are tried again,
 //! and what was kept long enough goes.
 
-use crate::{books::BooksError, job::State, shared::Shared};
+use crate::{books::BooksError, job::State, shared::Shared, tables};
 use fuelbox_digest::Digest;
 use std::{
     sync::{Arc, PoisonError},
@@ -144,8 +144,13 @@ fn sweep_before(shared: &Shared, before: i64) -> Result<i64, BooksError> {
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
     })?;
     for (digest, _) in gone.iter().filter(|(_, in_file)| *in_file) {
-        // One that stays takes room, and is removed when its content comes and goes again.
-        let _ = shared.blobs.remove(digest, FILE_GRACE);
+        // The same content of a later job is in the same file.
+        let again =
+            shared.books.ledger.read(|reader| tables::blob(reader.connection(), digest))??;
+        if again.is_none() {
+            // One that stays takes room, and is removed when its content comes and goes again.
+            let _ = shared.blobs.remove(digest, FILE_GRACE);
+        }
     }
     Ok(gone.len() as i64)
 }

@@ -1,9 +1,11 @@
 CREATE TABLE blob (
     seq INTEGER PRIMARY KEY,
-    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+    epoch INTEGER NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
     content BLOB, -- null when it is in a file
     bytes INTEGER NOT NULL,
-    expires_unix_ms INTEGER NOT NULL
+    expires_unix_ms INTEGER NOT NULL,
+    UNIQUE (epoch, digest)
 ) STRICT;
 CREATE INDEX blob_expires ON blob (expires_unix_ms);
 CREATE TABLE job (
