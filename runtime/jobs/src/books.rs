@@ -112,6 +112,13 @@ pub(crate) struct Settlement {
     pub(crate) row: JobRow,
     pub(crate) hold: Hold,
     pub(crate) publisher: AccountId,
+    pub(crate) result: JobResult,
+    /// Digest of shapes that are prepared now.
+    pub(crate) shapes: Option<Digest>,
+}
+
+/// What a run came to.
+pub(crate) struct JobResult {
     pub(crate) state: State,
     pub(crate) finished_unix_ms: u64,
     pub(crate) verdict: &'static str,
@@ -127,8 +134,6 @@ pub(crate) struct Settlement {
     pub(crate) reply: Vec<u8>,
     pub(crate) log: String,
     pub(crate) blobs: Vec<Blob>,
-    /// Digest of shapes that are prepared now.
-    pub(crate) shapes: Option<Digest>,
 }
 
 /// The books of one host.
@@ -235,14 +240,14 @@ impl Books {
     /// What a settlement moves. From the caller's account when its price is reserved, out of escrow
     /// when it is held there.
     fn transfers(&self, settlement: &Settlement) -> Result<Vec<Transfer>, ParseTransferIdError> {
-        let Settlement { row, bill, .. } = settlement;
+        let Settlement { row, result: JobResult { bill, credits, .. }, .. } = settlement;
         let id = &row.id;
         let mut transfers = Vec::with_capacity(4);
         let debit = match &settlement.hold {
             Hold::Reserved(_) => &row.account,
             Hold::Pending => {
                 if row.hold > Credits::ZERO {
-                    let (pending, amount) = (leg(id, "hold")?, settlement.credits);
+                    let (pending, amount) = (leg(id, "hold")?, *credits);
                     let action = Action::Post { pending, amount };
                     transfers.push(transfer(id, "post", Purpose::Charge, action)?);
                 }
@@ -271,13 +276,13 @@ fn write_settlement(
     settlement: &Settlement,
     transfers: &[Transfer],
 ) -> Result<(), BooksError> {
-    let Settlement { row, state, .. } = settlement;
-    let now = settlement.finished_unix_ms;
+    let Settlement { row, result, .. } = settlement;
+    let now = result.finished_unix_ms;
     // Whatever may be refused comes first: a work that fails after it wrote costs its batch a retry.
     match &settlement.hold {
         Hold::Reserved(reservation) => {
             tx.apply_reserved(reservation, transfers, now)?;
-            insert_job(tx, row, *state)?;
+            insert_job(tx, row, result.state)?;
         }
         Hold::Pending => {
             open_job(tx, &row.id)?;
@@ -289,8 +294,8 @@ fn write_settlement(
         tables,
         connection,
         &row.id,
-        &settlement.receipt,
-        &settlement.receipt_digest,
+        &result.receipt,
+        &result.receipt_digest,
     )?;
     let sql =
         "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
@@ -298,25 +303,25 @@ fn write_settlement(
         log = ?13, receipt_idx = ?14 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
-        state.name(),
+        result.state.name(),
         now.cast_signed(),
-        settlement.verdict,
-        settlement.detail,
-        settlement.output.as_bytes(),
-        settlement.fuel.cast_signed(),
-        settlement.memory_bytes.cast_signed(),
-        settlement.bill.load.map(|(fuel, _)| fuel.cast_signed()),
-        settlement.credits.micros().cast_signed(),
-        settlement.receipt_digest.as_bytes(),
-        settlement.reply,
-        settlement.log,
+        result.verdict,
+        result.detail,
+        result.output.as_bytes(),
+        result.fuel.cast_signed(),
+        result.memory_bytes.cast_signed(),
+        result.bill.load.map(|(fuel, _)| fuel.cast_signed()),
+        result.credits.micros().cast_signed(),
+        result.receipt_digest.as_bytes(),
+        result.reply,
+        result.log,
         index.cast_signed(),
     ])?;
-    for blob in &settlement.blobs {
+    for blob in &result.blobs {
         keep(tx, blob)?;
     }
     if let Some(shapes) = &settlement.shapes {
-        let load_fuel = settlement.bill.load.map_or(0, |(fuel, _)| fuel);
+        let load_fuel = result.bill.load.map_or(0, |(fuel, _)| fuel);
         prepare_shape(tx, &row.package, shapes, load_fuel, now)?;
     }
     reach(Step::SettleStaged);

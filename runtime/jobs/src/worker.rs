@@ -5,7 +5,7 @@
 
 use crate::{
     admit::{Admitted, Input, Source},
-    books::{Blob, Hold, Settlement},
+    books::{Blob, Hold, JobResult, JobRow, Settlement},
     catalogue::NewShapes,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
@@ -20,7 +20,7 @@ use fuelbox_engine::{
     JobLimits, Outcome, Place, Tensor, Verdict, decode_tensors, encode_parameters, encode_tensors,
     shapes_digest,
 };
-use fuelbox_receipt::{self as receipt, Envelope, Receipt};
+use fuelbox_receipt::{self as receipt, Receipt};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -65,10 +65,10 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     let result = catch_unwind(run)
         .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }));
     match result {
-        Ok((settled, outputs)) => {
+        Ok(ran) => {
             shared.live().remove(&id);
-            shared.queue.done(ticket, settled.fuel);
-            settle(shared, job, settled, outputs);
+            shared.queue.done(ticket, ran.result.fuel);
+            settle(shared, job, ran);
         }
         Err(fault) => {
             shared.queue.done(ticket, 0);
@@ -83,33 +83,21 @@ fn last_words(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a word").to_owned()
 }
 
-/// What a run came to, for the books.
-struct Settled {
-    state: State,
-    finished_unix_ms: u64,
-    verdict: &'static str,
-    detail: Option<String>,
-    output: Digest,
-    fuel: u64,
-    memory_bytes: u64,
-    bill: crate::price::Bill,
-    credits: fuelbox_ledger::Credits,
-    receipt: Envelope,
-    receipt_digest: Digest,
-    reply: Vec<u8>,
-    log: String,
-    blobs: Vec<Blob>,
-    new_shapes: Option<NewShapes>,
-}
-
 /// What the model gave.
 struct Outputs {
     tensors: Vec<Tensor>,
     parameters: Vec<fuelbox_engine::OwnedParameter>,
 }
 
+/// A run that is over: for the books, and for whoever waits.
+struct Ran {
+    result: JobResult,
+    outputs: Outputs,
+    new_shapes: Option<NewShapes>,
+}
+
 /// Runs an admitted job, and makes all that its settlement takes.
-fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFault> {
+fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
     let waits = matches!(job.hold, Hold::Reserved(_));
     let input = match &job.input {
         Source::Memory(input) => input.clone(),
@@ -215,7 +203,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
     let receipt_digest = receipt.digest();
     reach(Step::Signed);
     let reply = encode_parameters(&outputs.parameters);
-    let settled = Settled {
+    let result = JobResult {
         state,
         finished_unix_ms,
         verdict: name,
@@ -230,9 +218,8 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<(Settled, Outputs), HostFa
         reply,
         log,
         blobs,
-        new_shapes,
     };
-    Ok((settled, outputs))
+    Ok(Ran { result, outputs, new_shapes })
 }
 
 /// A model's assets as receipts have them.
@@ -292,32 +279,15 @@ fn fetch(shared: &Shared, digest: &Digest) -> Result<Input, HostFault> {
 }
 
 /// Hands a job to the books, and its answer to whoever waits once it is committed.
-fn settle(shared: &Arc<Shared>, job: Admitted, settled: Settled, outputs: Outputs) {
+fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     let Admitted { row, hold, published, answer, key, .. } = job;
     let id = row.id;
     let waits = matches!(hold, Hold::Reserved(_));
-    let finished = answer.as_ref().map(|_| finished(&row, &settled, outputs));
-    let settlement = Arc::new(Settlement {
-        row,
-        hold,
-        publisher: published.publisher.clone(),
-        state: settled.state,
-        finished_unix_ms: settled.finished_unix_ms,
-        verdict: settled.verdict,
-        detail: settled.detail,
-        output: settled.output,
-        fuel: settled.fuel,
-        memory_bytes: settled.memory_bytes,
-        bill: settled.bill,
-        credits: settled.credits,
-        receipt: settled.receipt,
-        receipt_digest: settled.receipt_digest,
-        reply: settled.reply,
-        log: settled.log,
-        blobs: settled.blobs,
-        shapes: settled.new_shapes.as_ref().map(|new| new.shapes),
-    });
-    let new_shapes = settled.new_shapes;
+    let Ran { result, outputs, new_shapes } = ran;
+    let finished = answer.as_ref().map(|_| finished(&row, &result, outputs));
+    let publisher = published.publisher.clone();
+    let shapes = new_shapes.as_ref().map(|new| new.shapes);
+    let settlement = Arc::new(Settlement { row, hold, publisher, result, shapes });
     let desk = shared.desk.clone();
     shared.books.settle(settlement, move |result| {
         // After this the caller may come again with the same key, and find the job.
@@ -345,37 +315,37 @@ fn reply(
     reach(Step::Answered);
 }
 
-fn finished(row: &crate::books::JobRow, settled: &Settled, outputs: Outputs) -> Finished {
+fn finished(row: &JobRow, result: &JobResult, outputs: Outputs) -> Finished {
     let job = JobRecord {
         id: row.id,
         account: row.account.clone(),
         package: row.package,
-        state: settled.state,
+        state: result.state,
         priority: row.priority,
         submitted_unix_ms: row.submitted_unix_ms,
-        finished_unix_ms: Some(settled.finished_unix_ms),
+        finished_unix_ms: Some(result.finished_unix_ms),
         seed: row.seed,
         input: row.input,
         fuel_limit: row.fuel_limit,
         memory_limit_bytes: row.memory_limit,
         end: Some(End {
-            verdict: settled.verdict.into(),
-            output: settled.output,
-            fuel: settled.fuel,
-            memory_bytes_peak: settled.memory_bytes,
-            load_fuel: settled.bill.load.map(|(fuel, _)| fuel),
-            credits: settled.credits,
-            receipt: settled.receipt_digest,
+            verdict: result.verdict.into(),
+            output: result.output,
+            fuel: result.fuel,
+            memory_bytes_peak: result.memory_bytes,
+            load_fuel: result.bill.load.map(|(fuel, _)| fuel),
+            credits: result.credits,
+            receipt: result.receipt_digest,
         }),
-        detail: settled.detail.clone(),
+        detail: result.detail.clone(),
     };
-    let completed = settled.state == State::Succeeded;
+    let completed = result.state == State::Succeeded;
     Finished {
         job,
         outputs: completed.then_some(outputs.tensors),
         parameters: outputs.parameters,
-        log: settled.log.clone(),
-        receipt: settled.receipt.clone(),
+        log: result.log.clone(),
+        receipt: result.receipt.clone(),
         repeated: false,
     }
 }
