@@ -300,7 +300,7 @@ fn write_settlement(
     let sql =
         "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
         fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
-        log = ?13, receipt_idx = ?14 WHERE id = ?1";
+        log = ?13, receipt_idx = ?14, share = ?15 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         result.state.name(),
@@ -316,6 +316,7 @@ fn write_settlement(
         result.reply,
         result.log,
         index.cast_signed(),
+        result.bill.publisher.micros().cast_signed(),
     ])?;
     for blob in &result.blobs {
         keep(tx, blob)?;

@@ -1,6 +1,7 @@
 //! The host: a data folder with an engine on it, open for work.
 
 use crate::{
+    access::{Access, AccessCache},
     accounts::{self, house_accounts},
     admit::{Checked, check},
     blobs::{BlobFolder, Blobs},
@@ -86,6 +87,7 @@ impl Host {
             blobs,
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
+            access: AccessCache::default(),
             keep: config.keep,
             live: Mutex::default(),
             desk: Arc::default(),
@@ -343,6 +345,11 @@ impl Host {
     /// The accounts of this host.
     pub fn accounts(&self) -> accounts::Accounts<'_> {
         accounts::Accounts::new(&self.shared.books)
+    }
+
+    /// The access keys of this host.
+    pub fn access(&self) -> Access<'_> {
+        Access::new(&self.shared.books.ledger, &self.shared.access)
     }
 
     /// What things cost.

@@ -1,6 +1,7 @@
 //! What workers, callers and the janitor share.
 
 use crate::{
+    access::AccessCache,
     admit::Admitted,
     blobs::Blobs,
     books::{Books, Hold},
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
+    pub(crate) access: AccessCache,
     pub(crate) keep: Keep,
     /// How to stop each job that waits or runs.
     pub(crate) live: Mutex<HashMap<JobId, Cancel>>,
