@@ -48,6 +48,7 @@ pub use folder::{Config, DataFolder};
 pub use host::Host;
 pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
+    Times,
 };
 pub use limits::{HostLimits, Keep};
 pub use look::Look;
@@ -56,7 +57,8 @@ pub use publish::Publication;
 pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
 pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
+pub use shared::Ear;
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
-pub use waiting::{Canceller, Waiting};
+pub use waiting::{Canceller, Started, Waiting};
