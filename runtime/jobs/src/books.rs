@@ -184,6 +184,17 @@ impl Books {
         self.ledger.write_then(work, |_| ());
     }
 
+    /// Notes that a job which a worker had waits again, and that this was no attempt.
+    pub(crate) fn put_back(&self, id: JobId) {
+        let work = move |tx: &mut Tx<'_, Tables>| -> Result<(), BooksError> {
+            let sql = "UPDATE job SET state = 'queued', attempts = attempts - 1
+                WHERE id = ?1 AND state = 'running'";
+            tx.connection().prepare_cached(sql)?.execute([id.as_bytes()])?;
+            Ok(())
+        };
+        self.ledger.write_then(work, |_| ());
+    }
+
     /// Writes all that a job came to: money, receipt, row, blobs. `done` hears of it after the commit,
     /// on the writer's thread.
     pub(crate) fn settle(

@@ -55,6 +55,7 @@ pub use folder::{Config, DataFolder};
 pub use host::Host;
 pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
+    Times,
 };
 pub use limits::{HostLimits, Keep};
 pub use look::Look;
@@ -64,7 +65,8 @@ pub use publishers::SpaceError;
 pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
 pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
+pub use shared::Ear;
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
-pub use waiting::{Canceller, Waiting};
+pub use waiting::{Canceller, Started, Waiting};

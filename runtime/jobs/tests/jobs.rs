@@ -308,7 +308,7 @@ fn deadlines_and_cancellations_stop_jobs() {
 #[test]
 fn the_queue_is_bounded_and_nothing_is_held_for_those_it_refuses() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = QueueLimits { jobs: 2, bytes: 1_000 };
+    let queue = QueueLimits { jobs: 2, bytes: 1_000, ..QueueLimits::default() };
     let host = host_with(folder.path(), Config { workers: Some(0), queue, ..Config::default() });
     let publication =
         set_up(&host, 1_000_000, &package(folder.path(), "t", "1", &Guest::default()));
