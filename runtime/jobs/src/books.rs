@@ -264,6 +264,15 @@ impl Books {
         let id = &row.id;
         let mut transfers = Vec::with_capacity(4);
         let debit = match &settlement.hold {
+            // Whoever runs his own package pays himself: not without a stop on the way.
+            Hold::Reserved(_) if row.account == settlement.publisher => {
+                if *credits > Credits::ZERO {
+                    let (debit, credit) = (row.account.clone(), self.house.escrow.clone());
+                    let action = Action::Direct { debit, credit, amount: *credits };
+                    transfers.push(transfer(id, "post", Purpose::Charge, action)?);
+                }
+                &self.house.escrow
+            }
             Hold::Reserved(_) => &row.account,
             Hold::Pending => {
                 if row.hold > Credits::ZERO {

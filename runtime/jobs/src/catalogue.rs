@@ -253,6 +253,7 @@ impl Catalogue {
             return None;
         }
         let closed = known.packages.remove(digest);
+        known.generation += 1;
         known.leaving.insert(*digest);
         drop(known);
         drop(closed);

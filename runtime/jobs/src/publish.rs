@@ -11,6 +11,7 @@ use crate::{
     books::{HouseAccounts, prepare_shape},
     catalogue::{Catalogue, Quote},
     fault::{HostFault, PublishError},
+    job::JobId,
     limits::limits_asked,
     packages::Visibility,
     price::Schedule,
@@ -309,7 +310,7 @@ impl Publisher<'_> {
         let account = &request.account;
         let digest = manifest.digest();
         let credits = self.price(burned)?;
-        let charge = self.charge(account, &format!("package:{}", digest.hex()), credits)?;
+        let charge = self.charge(account, &self.transfer_name(&digest)?, credits)?;
         let transfers: Vec<_> = charge.into_iter().collect();
         let (now, Holds { money, spend }) = (self.now_unix_ms, holds);
         let row = Row {
@@ -369,6 +370,15 @@ impl Publisher<'_> {
         }
     }
 
+    /// The name of the transfer that pays for a package. One that was removed has left its own behind.
+    fn transfer_name(&self, digest: &Digest) -> Result<String, PublishError> {
+        let name = format!("package:{}", digest.hex());
+        let id = name.parse().map_err(|error| HostFault::Books(format!("{error}")))?;
+        let earlier = self.ledger.read(|reader| reader.transfer(&id))??;
+        let again = || format!("again:{}:{}", &digest.hex()[..16], JobId::new());
+        Ok(if earlier.is_some() { again() } else { name })
+    }
+
     /// What a package burned that was then refused. Each attempt is paid for.
     fn bill_failure(
         &self,
@@ -377,7 +387,7 @@ impl Publisher<'_> {
         holds: Holds,
         burned: &Burned,
     ) -> Result<(), PublishError> {
-        let attempt = crate::job::JobId::new();
+        let attempt = JobId::new();
         let name = format!("refused:{}:{attempt}", &digest.hex()[..16]);
         let credits = self.price(burned)?;
         let Some(transfer) = self.charge(account, &name, credits)? else {

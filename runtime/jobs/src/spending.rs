@@ -9,7 +9,7 @@
 //! Keys without a limit are not known here.
 
 use crate::{access, access_key::AccessKeyId, fault::HostFault, tables::Tables};
-use fuelbox_ledger::{AccountId, Credits, Ledger};
+use fuelbox_ledger::{AccountId, Credits, Ledger, StoreError};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -70,6 +70,24 @@ impl Spending {
     /// Holds a price against the limit of a key. None when the key has no limit. The inner error is a
     /// refusal, the outer one the store's.
     pub(crate) fn hold(
+        self: &Arc<Self>,
+        ledger: &Ledger<Tables>,
+        key: AccessKeyId,
+        account: &AccountId,
+        price: Credits,
+    ) -> Result<Result<Option<SpendHold>, SpendError>, HostFault> {
+        match self.try_hold(ledger, key, account, price)? {
+            Err(SpendError::Limit { left, limit, .. }) if left < limit => {
+                // A job that ended a moment ago may still hold its price: its commit is seen before the
+                // writer says so here. After an empty work, all that was committed has been said.
+                ledger.write(|_| Ok::<(), StoreError>(()))?;
+                self.try_hold(ledger, key, account, price)
+            }
+            tried => Ok(tried),
+        }
+    }
+
+    fn try_hold(
         self: &Arc<Self>,
         ledger: &Ledger<Tables>,
         key: AccessKeyId,
