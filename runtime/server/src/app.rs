@@ -13,7 +13,7 @@ pub(crate) struct App {
     pub(crate) folder: DataFolder,
     pub(crate) limits: Limits,
     pub(crate) bodies: BodyBudget,
-    pub(crate) models: Models,
+    pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
     /// Cancelled when the server is told to stop.
@@ -30,7 +30,7 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             bodies: BodyBudget::new(limits.bodies_bytes),
-            models: Models::new(host.clone(), folder.clone()),
+            models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
             started: Instant::now(),
@@ -43,6 +43,8 @@ impl App {
 
     /// Whether a job that came now would be taken in.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.stop.is_cancelled() && self.host.has_room() && self.host.log_is_readable()
+        !self.stop.is_cancelled()
+            && self.host.has_room()
+            && self.host.read(|records| records.log_size().is_ok()).unwrap_or(false)
     }
 }

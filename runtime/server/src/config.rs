@@ -161,7 +161,8 @@ mod tests {
         }
         let config = Config { http: open(1), grpc: open(2), tls: Some(tls()), ..Config::default() };
         assert!(config.check().is_ok());
-        let config = Config { http: open(1), metrics: open(3), insecure: true, ..Config::default() };
+        let config =
+            Config { http: open(1), metrics: open(3), insecure: true, ..Config::default() };
         assert!(config.check().is_ok());
         let config = Config { http: SocketAddr::from(([0; 16], 1)), ..Config::default() };
         assert!(config.check().is_err());

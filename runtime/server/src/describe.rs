@@ -1,6 +1,7 @@
 //! Descriptions of models: configuration, statistics and the repository's index, as Triton's extensions
 //! of the protocol have them. `rest` writes them as JSON, `grpc` as messages.
 
+use crate::shim::RecordsFor as _;
 use crate::{access::Caller, app::App, models::Model, refusal::Refusal};
 use fuelbox_engine::{OwnedDim, TensorSignature};
 use serde::Serialize;
@@ -138,7 +139,8 @@ pub(crate) fn index(app: &App, caller: &Caller, ready: bool) -> Result<Vec<Index
     let mut entries = Vec::new();
     let mut after = None;
     loop {
-        let page = app.host.read(|records| records.packages_for(&viewer, after.as_ref(), PAGE))??;
+        let page =
+            app.host.read(|records| records.packages_for(&viewer, after.as_ref(), PAGE))??;
         for record in &page {
             let loaded = app.models.is_loaded(&record.digest);
             if loaded || !ready {

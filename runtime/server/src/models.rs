@@ -3,6 +3,7 @@
 //! Invariant: a caller finds exactly the packages that are visible to it. What is remembered is
 //! remembered for each caller apart, and forgotten whenever any package changes.
 
+use crate::shim::{RecordsFor as _, Viewer};
 use crate::{
     access::Caller,
     refusal::{Code, Refusal, excerpt},
@@ -10,7 +11,7 @@ use crate::{
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::{Archive, Manifest};
-use fuelbox_jobs::{DataFolder, Host, HostFault, PackageRecord, Viewer};
+use fuelbox_jobs::{DataFolder, Host, HostFault, PackageRecord};
 use fuelbox_ledger::AccountId;
 use std::{
     collections::{HashMap, HashSet},
@@ -21,6 +22,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use tokio::task;
 
 /// A model that somebody asked for.
 pub(crate) struct Model {
@@ -32,6 +34,9 @@ pub(crate) struct Model {
     jobs: AtomicUsize,
     labels: OnceLock<Option<Vec<String>>>,
 }
+
+/// Packages of one page of the store.
+const PAGE: usize = 1_000;
 
 /// Lookups that are remembered: a few megabytes. When there are more, all are forgotten.
 const LOOKUPS_MAX: usize = 10_000;
@@ -119,6 +124,61 @@ impl Models {
         });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         Ok(known.entry(record.digest).or_insert(model).clone())
+    }
+
+    /// All versions of a name that a caller sees, the latest last.
+    pub(crate) fn versions(&self, caller: &Caller, name: &str) -> Result<Vec<String>, Refusal> {
+        let viewer = caller.viewer();
+        let records = self.host.read(|records| records.versions(&viewer, name))??;
+        Ok(records.into_iter().rev().map(|record| record.version).collect())
+    }
+
+    /// All models that a caller sees.
+    pub(crate) fn visible(&self, caller: &Caller) -> Result<Vec<Arc<Model>>, Refusal> {
+        let viewer = caller.viewer();
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page =
+                self.host.read(|records| records.packages_for(&viewer, after.as_ref(), PAGE))??;
+            for record in &page {
+                all.push(self.of(record)?);
+            }
+            if page.len() < PAGE {
+                return Ok(all);
+            }
+            after = page.last().map(|last| last.digest);
+        }
+    }
+
+    /// Loads or unloads all versions of a name. For its publisher and the operator.
+    pub(crate) async fn set_loaded(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &str,
+        loaded: bool,
+    ) -> Result<(), Refusal> {
+        let viewer = caller.viewer();
+        let records = self.host.read(|records| records.versions(&viewer, name))??;
+        if records.is_empty() {
+            return Err(Refusal::not_found("model", name));
+        }
+        for record in records {
+            if !caller.is_operator() && record.publisher != *caller.account() {
+                let sentence = "models are loaded and unloaded by their publisher and the operator";
+                return Err(Refusal::new(Code::Forbidden, sentence));
+            }
+            let model = self.of(&record)?;
+            let models = self.clone();
+            let change = move || {
+                if loaded {
+                    return models.load(&model);
+                }
+                models.unload(&model);
+                Ok(())
+            };
+            task::spawn_blocking(change).await.map_err(|error| Refusal::fault(&error))??;
+        }
+        Ok(())
     }
 
     /// Forgets who sees what: some package changed, or is new.

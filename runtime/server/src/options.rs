@@ -56,20 +56,22 @@ fn read_parameter(options: &mut Options, parameter: &OwnedParameter) -> Result<b
         "sequence_id" => match &parameter.value {
             OwnedValue::Int(0) => {}
             OwnedValue::String(id) if id.is_empty() => {}
-            OwnedValue::Int(_) | OwnedValue::String(_) | OwnedValue::Bool(_)
+            OwnedValue::Int(_)
+            | OwnedValue::String(_)
+            | OwnedValue::Bool(_)
             | OwnedValue::Float(_) => return Err(sequences()),
         },
         "sequence_start" | "sequence_end" => match parameter.value {
             OwnedValue::Bool(false) => {}
-            OwnedValue::Bool(true) | OwnedValue::Int(_) | OwnedValue::Float(_)
+            OwnedValue::Bool(true)
+            | OwnedValue::Int(_)
+            | OwnedValue::Float(_)
             | OwnedValue::String(_) => return Err(sequences()),
         },
         "triton_enable_empty_final_response" => {}
         unknown if unknown.starts_with("fuelbox_") => {
-            let sentence = format!(
-                "parameter '{}': no such option; allowed are {OWN}",
-                excerpt(unknown)
-            );
+            let sentence =
+                format!("parameter '{}': no such option; allowed are {OWN}", excerpt(unknown));
             return Err(Refusal::bad(sentence));
         }
         _ => return Ok(false),
@@ -174,10 +176,14 @@ mod tests {
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        list.iter().map(|(name, value)| (
-            axum::http::HeaderName::from_static(name),
-            axum::http::HeaderValue::from_static(value),
-        )).collect()
+        list.iter()
+            .map(|(name, value)| {
+                (
+                    axum::http::HeaderName::from_static(name),
+                    axum::http::HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -213,14 +219,46 @@ mod tests {
     fn what_cannot_be_is_refused_in_one_sentence() {
         use OwnedValue::{Bool, Float, Int, String};
         for (name, value, expected) in [
-            ("fuelbox_seed", Int(-1), "parameter 'fuelbox_seed': found -1, expected a whole number of 0 to 2^64 - 1"),
-            ("fuelbox_seed", Float(1.5), "parameter 'fuelbox_seed': found 1.5, expected a whole number of 0 to 2^64 - 1"),
-            ("fuelbox_fuel_limit", String("x\n".into()), "parameter 'fuelbox_fuel_limit': found 'x\\n', expected a whole number of 0 to 2^64 - 1"),
-            ("fuelbox_deadline_ms", Int(86_400_001), "fuelbox_deadline_ms: found 86400001 ms, allowed are 86400000"),
-            ("priority", Int(11), "parameter 'priority': found 11, allowed are 1 (the highest) to 10, and 0 for the default"),
-            ("sequence_id", Int(7), "sequences are not supported: every job runs in a fresh copy of its model"),
-            ("sequence_end", Bool(true), "sequences are not supported: every job runs in a fresh copy of its model"),
-            ("fuelbox_fule", Int(1), "parameter 'fuelbox_fule': no such option; allowed are fuelbox_seed, fuelbox_fuel_limit, fuelbox_memory_limit, fuelbox_load_fuel_limit, fuelbox_deadline_ms, fuelbox_idempotency_key"),
+            (
+                "fuelbox_seed",
+                Int(-1),
+                "parameter 'fuelbox_seed': found -1, expected a whole number of 0 to 2^64 - 1",
+            ),
+            (
+                "fuelbox_seed",
+                Float(1.5),
+                "parameter 'fuelbox_seed': found 1.5, expected a whole number of 0 to 2^64 - 1",
+            ),
+            (
+                "fuelbox_fuel_limit",
+                String("x\n".into()),
+                "parameter 'fuelbox_fuel_limit': found 'x\\n', expected a whole number of 0 to 2^64 - 1",
+            ),
+            (
+                "fuelbox_deadline_ms",
+                Int(86_400_001),
+                "fuelbox_deadline_ms: found 86400001 ms, allowed are 86400000",
+            ),
+            (
+                "priority",
+                Int(11),
+                "parameter 'priority': found 11, allowed are 1 (the highest) to 10, and 0 for the default",
+            ),
+            (
+                "sequence_id",
+                Int(7),
+                "sequences are not supported: every job runs in a fresh copy of its model",
+            ),
+            (
+                "sequence_end",
+                Bool(true),
+                "sequences are not supported: every job runs in a fresh copy of its model",
+            ),
+            (
+                "fuelbox_fule",
+                Int(1),
+                "parameter 'fuelbox_fule': no such option; allowed are fuelbox_seed, fuelbox_fuel_limit, fuelbox_memory_limit, fuelbox_load_fuel_limit, fuelbox_deadline_ms, fuelbox_idempotency_key",
+            ),
         ] {
             let error = read(&HeaderMap::new(), vec![parameter(name, value)]).unwrap_err();
             assert_eq!(error.sentence, expected);

@@ -32,7 +32,8 @@ impl IntoResponse for Refusal {
         }
         if let Some(after) = self.retry_after {
             // Whole seconds, and not too early.
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1_000) as u64));
+            headers
+                .insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1_000) as u64));
         }
         if self.code == Code::RateLimited {
             headers.insert("ratelimit", HeaderValue::from_static("\"requests\";r=0;t=1"));

@@ -1,7 +1,8 @@
 //! Publishing beside serving: one package at a time, on a thread that gives way to all others.
 
 use crate::refusal::{Code, Refusal};
-use fuelbox_jobs::{Host, Publication, PublishError, PublishRequest};
+use crate::shim::PublishRequest;
+use fuelbox_jobs::{Host, Publication, PublishError};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -47,9 +48,8 @@ impl Publishing {
     /// Publishes, when those before it are done.
     pub(crate) async fn publish(&self, request: PublishRequest) -> Result<Publication, Refusal> {
         let (answer, published) = oneshot::channel();
-        let stopping = || {
-            Refusal::new(Code::Stopping, "the host is shutting down").retry_after(RETRY)
-        };
+        let stopping =
+            || Refusal::new(Code::Stopping, "the host is shutting down").retry_after(RETRY);
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
         match sender.ok_or_else(stopping)?.try_send(Work { request, answer }) {
@@ -94,7 +94,7 @@ fn work(host: &Host, receiver: &Receiver<Work>, waiting: &AtomicUsize) {
     while let Ok(Work { request, answer }) = receiver.recv() {
         // Whoever went away meanwhile does not want it any more.
         if !answer.is_closed() {
-            let published = host.publish_signed(request);
+            let published = host.publish(&request.account, &request.file, request.load_fuel);
             let _ = answer.send(published);
         }
         waiting.fetch_sub(1, Ordering::Relaxed);

@@ -7,7 +7,9 @@ use crate::{
 };
 use fuelbox_jobs::AccessKeyId;
 use governor::{
-    Quota, RateLimiter, clock::{Clock, DefaultClock}, middleware::StateInformationMiddleware,
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
     state::keyed::DefaultKeyedStateStore,
 };
 use std::{num::NonZeroU32, time::Duration};
@@ -39,8 +41,7 @@ impl Rates {
         let burst = NonZeroU32::new(limits.key_burst).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(rate).allow_burst(burst);
         let clock = DefaultClock::default();
-        let limiter = RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone())
-            .with_middleware();
+        let limiter = RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone());
         Self { limiter, clock, quota, rate }
     }
 

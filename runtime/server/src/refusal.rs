@@ -195,7 +195,8 @@ impl Refusal {
     /// A host's own failure. What it was is for the log; the caller hears that it was not his fault.
     pub(crate) fn fault(fault: &dyn std::error::Error) -> Self {
         tracing::error!(fault = %chain(fault), "host fault");
-        let sentence = "the host failed: nothing was billed, and the same request may be sent again";
+        let sentence =
+            "the host failed: nothing was billed, and the same request may be sent again";
         Self::new(Code::HostFault, sentence)
     }
 }
@@ -300,7 +301,9 @@ impl From<JobError> for Refusal {
             JobError::Price(error) => error.into(),
             JobError::Busy(full) => full.into(),
             JobError::CancelledEarly => Self::new(Code::Deadline, sentence),
-            JobError::Ended { state, .. } => Self::new(Code::Conflict, sentence).with("state", state),
+            JobError::Ended { state, .. } => {
+                Self::new(Code::Conflict, sentence).with("state", state)
+            }
             JobError::Fault(fault) => fault.into(),
         }
     }

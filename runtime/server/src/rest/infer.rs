@@ -16,10 +16,7 @@ use crate::{
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue,
-        header::CONTENT_TYPE,
-    },
+    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use fuelbox_jobs::Finished;
@@ -79,11 +76,7 @@ pub(super) async fn infer(
     Ok(respond(encoded, &finished))
 }
 
-fn decode(
-    body: &Bytes,
-    json_bytes: Option<usize>,
-    model: &Model,
-) -> Result<Request, Refusal> {
+fn decode(body: &Bytes, json_bytes: Option<usize>, model: &Model) -> Result<Request, Refusal> {
     let signature = &model.manifest.signature;
     let decode = || Request::decode(body, json_bytes, signature, &Limits::default());
     Ok(if body.len() > HEAVY_BYTES { block_in_place(decode) } else { decode() }?)

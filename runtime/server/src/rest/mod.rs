@@ -6,6 +6,8 @@ mod infer;
 mod models;
 mod repository;
 
+pub(crate) use health::ready as healthz;
+
 use crate::{app::App, problem};
 use axum::{
     Router,

@@ -66,7 +66,7 @@ pub(crate) async fn read_body(
         Refusal::new(Code::TooLarge, sentence)
     };
     // What is said of the size is only believed when it is too much.
-    let hint = http_body::Body::size_hint(&body);
+    let hint = hyper::body::Body::size_hint(&body);
     if hint.lower() > bytes_max as u64 {
         return Err(too_large(hint.lower()));
     }
@@ -89,7 +89,10 @@ pub(crate) async fn read_body(
         let frame = timeout(pause_max, body.frame()).await.map_err(|_| late())?;
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            Refusal::bad(format!("the body broke off: {}", crate::refusal::excerpt(&error.to_string())))
+            Refusal::bad(format!(
+                "the body broke off: {}",
+                crate::refusal::excerpt(&error.to_string())
+            ))
         })?;
         let Ok(data) = frame.into_data() else { continue };
         let held = rest.as_ref().map_or(first.len(), Vec::len);
@@ -170,7 +173,9 @@ mod tests {
     async fn a_body_that_drips_is_not_waited_for() {
         let budget = BodyBudget::new(1 << 20);
         let stream = tokio_stream::StreamExt::throttle(
-            tokio_stream::iter((0..1_000).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")))),
+            tokio_stream::iter(
+                (0..1_000).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x"))),
+            ),
             Duration::from_secs(1),
         );
         let started = Instant::now();

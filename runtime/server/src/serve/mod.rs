@@ -176,4 +176,3 @@ async fn connection<S>(
         tracing::debug!(%error, "connection");
     }
 }
-
