@@ -74,15 +74,14 @@ fn files_that_no_row_names_go_after_a_day_and_others_stay() {
         let hex = digest.hex();
         data.join("blobs").join(&hex[..2]).join(&hex)
     };
-    let package_file = |digest: &Digest| data.join("packages").join(format!("{}.fbx", digest.hex()));
+    let package_file =
+        |digest: &Digest| data.join("packages").join(format!("{}.fbx", digest.hex()));
     // All that is named is old, and the row of what waits is lost but for the job's own.
-    let named =
-        [blob(&done.input), blob(&queued.input), package_file(&publication.digest)];
+    let named = [blob(&done.input), blob(&queued.input), package_file(&publication.digest)];
     for path in &named {
         make_old(path, 30 * DAY);
     }
-    let connection =
-        fuelbox_ledger::rusqlite::Connection::open(data.join("fuelbox.db")).unwrap();
+    let connection = fuelbox_ledger::rusqlite::Connection::open(data.join("fuelbox.db")).unwrap();
     let sql = "DELETE FROM blob WHERE digest = ?1";
     assert_eq!(connection.execute(sql, [queued.input.as_bytes()]).unwrap(), 1);
     drop(connection);
