@@ -7,8 +7,8 @@
 //! - What a job pays is never more than what was held for it.
 
 use crate::{
-    access,
     access_key::AccessKeyId,
+    access_rows,
     job::{JobId, Priority, State},
     price::Bill,
     steps::{Step, reach},
@@ -348,7 +348,7 @@ fn write_settlement(
         result.bill.publisher.micros().cast_signed(),
     ])?;
     if let Some(key) = &settlement.spent_by {
-        access::add_spent(tx.connection(), key, result.credits)?;
+        access_rows::add_spent(tx.connection(), key, result.credits)?;
     }
     for blob in &result.blobs {
         keep(tx, blob)?;

@@ -8,7 +8,7 @@
 //!
 //! Keys without a limit are not known here.
 
-use crate::{access, access_key::AccessKeyId, fault::HostFault, tables::Tables};
+use crate::{access_key::AccessKeyId, access_rows, fault::HostFault, tables::Tables};
 use fuelbox_ledger::{AccountId, Credits, Ledger, StoreError};
 use std::{
     collections::HashMap,
@@ -140,7 +140,7 @@ impl Spending {
     ) -> Result<MutexGuard<'_, HashMap<AccessKeyId, Key>>, HostFault> {
         let mut keys = self.lock();
         if !keys.contains_key(&key) {
-            let found = ledger.read(|reader| access::find(reader.connection(), &key))??;
+            let found = ledger.read(|reader| access_rows::find(reader.connection(), &key))??;
             if let Some((row, _)) = found {
                 if keys.len() >= KEYS_MAX {
                     keys.retain(|_, known| known.holds > 0);
