@@ -12,6 +12,7 @@ use crate::{
     limits::{HostLimits, limits_asked},
     price::{PriceError, PriceList},
     queue::Ticket,
+    spending::SpendHold,
 };
 use fuelbox_digest::{Digest, Hasher};
 use fuelbox_engine::{
@@ -19,7 +20,10 @@ use fuelbox_engine::{
     shapes_digest, tensors_digest,
 };
 use fuelbox_ledger::Credits;
-use std::sync::{Arc, OnceLock, mpsc::SyncSender};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 /// A job that may run: its price is held.
 pub(crate) struct Admitted {
@@ -30,11 +34,18 @@ pub(crate) struct Admitted {
     pub(crate) parameters: Vec<OwnedParameter>,
     pub(crate) prices: Arc<PriceList>,
     pub(crate) cancel: Cancel,
+    /// Since when it waits for a worker.
+    pub(crate) since: Instant,
     /// Who waits for it.
-    pub(crate) answer: Option<SyncSender<Result<Finished, JobError>>>,
+    pub(crate) answer: Option<Answer>,
     /// Frees the caller's key when the job is done.
     pub(crate) key: Option<KeyGuard>,
+    /// Its price, held against the limit of the access key that it came with.
+    pub(crate) spend: Option<SpendHold>,
 }
+
+/// Hears once of a job's end. Called by the thread that commits: it must be quick, and must not wait.
+pub(crate) type Answer = Box<dyn FnOnce(Result<Finished, JobError>) + Send>;
 
 /// Where a job's inputs are.
 pub(crate) enum Source {
@@ -82,6 +93,8 @@ pub(crate) struct Checked {
     pub(crate) load_limit: Option<u64>,
     /// What has to be held.
     pub(crate) price: Credits,
+    /// That price, held against the limit of the request's access key, if it has one.
+    pub(crate) spend: Option<SpendHold>,
     pub(crate) prices: Arc<PriceList>,
     pub(crate) expected_fuel: u64,
     pub(crate) now_unix_ms: u64,
@@ -110,6 +123,9 @@ pub(crate) fn check(
     if let Some(key) = &request.key {
         check_key(key)?;
     }
+    if let Some(url) = &request.webhook {
+        within("webhook url's length", url.len() as u64, WEBHOOK_BYTES_MAX)?;
+    }
     let default = limits_asked(&published.manifest);
     let limits = JobLimits {
         fuel: request.limits.fuel.unwrap_or(default.fuel.min(host.fuel)),
@@ -126,9 +142,9 @@ pub(crate) fn check(
     let run = prices.schedule.run(limits.fuel, limits.memory_bytes)?;
     let load = load_limit.map_or(Ok(Credits::ZERO), |fuel| prices.schedule.load(fuel))?;
     let price = run.checked_add(load).ok_or(PriceError::Overflow { fuel: limits.fuel })?;
-    let quote = published.quotes.get(&shapes);
     // The limit is a publisher's twice of what it measured, where nobody chose one.
-    let expected_fuel = quote.map_or(limits.fuel / 2, |quote| quote.fuel).min(limits.fuel);
+    let expected_fuel = published.expected_fuel(&shapes).unwrap_or(limits.fuel / 2);
+    let expected_fuel = expected_fuel.min(limits.fuel);
     Ok(Checked {
         id: JobId::new(),
         request,
@@ -137,6 +153,7 @@ pub(crate) fn check(
         limits,
         load_limit,
         price,
+        spend: None,
         prices,
         expected_fuel,
         now_unix_ms,
@@ -146,6 +163,9 @@ pub(crate) fn check(
 fn within(what: &'static str, found: u64, allowed: u64) -> Result<(), JobError> {
     if found <= allowed { Ok(()) } else { Err(JobError::Limit { what, found, allowed }) }
 }
+
+/// Longest url of a webhook: what proxies take.
+const WEBHOOK_BYTES_MAX: u64 = 2_048;
 
 /// Longest key of a caller, in characters; what HTTP's draft on idempotency keys and its users take.
 const KEY_CHARS_MAX: usize = 255;
@@ -160,14 +180,16 @@ fn check_key(key: &str) -> Result<(), JobError> {
 }
 
 impl Checked {
-    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits.
-    pub(crate) fn ticket(&self, bytes: u64) -> Ticket {
+    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits, `prompt`
+    /// says that its caller waits as well.
+    pub(crate) fn ticket(&self, bytes: u64, prompt: bool) -> Ticket {
         Ticket {
             id: self.id,
             account: self.request.account.clone(),
             priority: self.request.priority,
             expected_fuel: self.expected_fuel,
             bytes,
+            prompt,
         }
     }
 
@@ -183,6 +205,9 @@ impl Checked {
         }
         let deadline = request.deadline.map_or(u64::MAX, |after| after.as_millis() as u64);
         hasher.number(deadline).number(request.priority.level().into());
+        if let Some(url) = &request.webhook {
+            hasher.field(url.as_bytes());
+        }
         hasher.finish()
     }
 
@@ -209,6 +234,8 @@ impl Checked {
             input,
             parameters: encode_parameters(&request.parameters),
             key: request.key.clone(),
+            access_key: request.access_key,
+            webhook: request.webhook.clone(),
             // Nobody asks for it without a key.
             request: request.key.as_ref().map_or(input, |_| self.request_digest()),
             schedule: self.prices.digest,
@@ -220,7 +247,7 @@ impl Checked {
         self,
         row: JobRow,
         hold: Hold,
-        answer: Option<SyncSender<Result<Finished, JobError>>>,
+        answer: Option<Answer>,
         key: Option<KeyGuard>,
     ) -> Admitted {
         let input = match &hold {
@@ -235,8 +262,10 @@ impl Checked {
             parameters: self.request.parameters,
             prices: self.prices,
             cancel: stop_at(self.request.deadline),
+            since: Instant::now(),
             answer,
             key,
+            spend: self.spend,
         }
     }
 }

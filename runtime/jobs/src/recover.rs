@@ -73,7 +73,10 @@ fn requeued(
         priority: job.priority,
         expected_fuel: job.fuel_limit / 2,
         bytes: 0,
+        prompt: false,
     };
+    let hold_again = |key| shared.spending.hold_again(&shared.books.ledger, key, details.hold);
+    let spend = job.access_key.map(hold_again).transpose()?.flatten();
     let row = JobRow {
         id: job.id,
         account: job.account,
@@ -89,6 +92,8 @@ fn requeued(
         input: job.input,
         parameters: details.parameters,
         key: details.key,
+        access_key: job.access_key,
+        webhook: None,
         request: details.request,
         schedule: details.schedule,
     };
@@ -100,7 +105,9 @@ fn requeued(
         input: Source::Stored,
         prices,
         cancel: stop_at(left),
+        spend,
         answer: None,
+        since: std::time::Instant::now(),
         key: None,
     };
     Ok((ticket, admitted))
