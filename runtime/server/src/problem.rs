@@ -35,8 +35,13 @@ impl IntoResponse for Refusal {
             headers
                 .insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1_000) as u64));
         }
-        if self.code == Code::RateLimited {
-            headers.insert("ratelimit", HeaderValue::from_static("\"requests\";r=0;t=1"));
+        if let Some(Ok(policy)) = self.rate_policy.clone().map(HeaderValue::try_from) {
+            let seconds = self.retry_after.unwrap_or_default().as_millis().div_ceil(1_000);
+            let left = format!("\"requests\";r=0;t={seconds}");
+            headers.insert("ratelimit-policy", policy);
+            if let Ok(left) = HeaderValue::try_from(left) {
+                headers.insert("ratelimit", left);
+            }
         }
         if let Some(bill) = self.job.as_deref().and_then(JobBill::of) {
             add_bill(headers, &bill, self.repeated);

@@ -25,6 +25,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -100,10 +101,10 @@ impl Port {
             tokio::spawn(async move {
                 let _place = place;
                 match tls {
-                    None => connection(&server, stream, router, watcher).await,
+                    None => connection(&server, stream, router, watcher, header_time).await,
                     Some(tls) => {
                         if let Some(stream) = handshake(&tls, stream, header_time).await {
-                            connection(&server, stream, router, watcher).await;
+                            connection(&server, stream, router, watcher, header_time).await;
                         }
                     }
                 }
@@ -163,6 +164,7 @@ async fn connection<S>(
     stream: S,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
+    write_time: Duration,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -170,7 +172,11 @@ async fn connection<S>(
         router,
         |request: hyper::Request<Incoming>| request.map(axum::body::Body::new),
     ));
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    // A client that asks and does not read is let go like one that says nothing.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(write_time));
+    let stream = TokioIo::new(Box::pin(stream));
+    let connection = server.serve_connection(stream, service);
     // Clients come and go; what they had under way is cancelled with their requests.
     if let Err(error) = pin!(watcher.watch(connection)).await {
         tracing::debug!(%error, "connection");
