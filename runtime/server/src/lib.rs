@@ -24,7 +24,6 @@ mod serve;
 mod problem;
 mod rest;
 mod grpc;
-mod shim;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};
