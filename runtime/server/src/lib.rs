@@ -23,6 +23,7 @@ mod describe;
 mod serve;
 mod problem;
 mod rest;
+mod grpc;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};

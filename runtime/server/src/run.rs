@@ -6,7 +6,7 @@
 use crate::{
     app::App,
     config::{Config, ConfigError},
-    problem, rest,
+    grpc, problem, rest,
     serve::{self, Port, TlsError},
 };
 use axum::{Router, routing::get};
@@ -189,7 +189,7 @@ fn http_router(app: &Arc<App>) -> Router {
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    health_router(app).merge(grpc::router(app)).layer(CatchPanicLayer::custom(grpc::panicked))
 }
 
 fn metrics_router(app: &Arc<App>) -> Router {

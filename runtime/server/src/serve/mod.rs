@@ -6,7 +6,7 @@
 mod body;
 mod tls;
 
-pub(crate) use body::{BodyBudget, read_body};
+pub(crate) use body::{BYTES_S_MIN, BodyBudget, read_body};
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
 
