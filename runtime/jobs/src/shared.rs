@@ -7,7 +7,7 @@ use crate::{
     books::{Books, Hold},
     catalogue::Catalogue,
     fault::{HostFault, JobError},
-    job::{JobId, State},
+    job::{JobId, Settled, State},
     keys_in_flight::KeysInFlight,
     limits::Keep,
     price::PriceList,
@@ -20,7 +20,7 @@ use fuelbox_receipt::{Envelope, KeyStore, Receipt};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, sync_channel},
     },
@@ -53,6 +53,8 @@ pub(crate) struct Desk {
     tickets: AtomicU64,
     /// Jobs whose hold could not be given back when their worker tried.
     to_void: Mutex<Vec<(JobId, String)>>,
+    /// Who counts what was settled.
+    pub(crate) settled: OnceLock<Hearer>,
     /// Rung when there is something for the janitor; true when it is to go.
     pub(crate) janitor_bell: (Mutex<bool>, Condvar),
 }
@@ -193,6 +195,9 @@ impl Desk {
         }
     }
 }
+
+/// Called for each job that was settled, by the thread that commits: it must be quick, and must not wait.
+pub(crate) type Hearer = Box<dyn Fn(&Settled<'_>) + Send + Sync>;
 
 /// Called once, when a job ends or is about to. It must be quick, and must not wait.
 pub(crate) type Waiter = Box<dyn FnOnce() + Send>;

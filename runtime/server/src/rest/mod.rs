@@ -6,7 +6,7 @@ mod infer;
 mod models;
 mod repository;
 
-pub(crate) use health::ready as healthz;
+pub(crate) use health::{SERVER_VERSION, ready as healthz};
 
 use crate::{app::App, problem};
 use axum::{
