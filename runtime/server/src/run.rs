@@ -148,6 +148,7 @@ async fn serve_all(
         serve(metrics, metrics_router(&app)),
     ];
     let tidy = task::spawn(tidy(app.clone()));
+    tell_system(sd_notify::NotifyState::Ready);
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -155,6 +156,7 @@ async fn serve_all(
             stop.cancel();
         }
     }
+    tell_system(sd_notify::NotifyState::Stopping);
     // Readiness says no from here on, and jobs are refused; those that run may end.
     let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
     let stopping = task::spawn_blocking(move || {
@@ -169,6 +171,13 @@ async fn serve_all(
         let _ = port.await;
     }
     Ok(())
+}
+
+/// Tells a service manager that waits for it (systemd's `Type=notify`); nobody otherwise.
+fn tell_system(state: sd_notify::NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
 }
 
 async fn signalled() -> io::Result<&'static str> {

@@ -299,3 +299,78 @@ impl hyper::body::Body for WatchedBody {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeing::{exposition::Exposition, request};
+    use axum::{Router, http::HeaderValue};
+    use http_body_util::{BodyExt, Full};
+    use tower::ServiceExt;
+
+    const CALL: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+    /// What is counted of a call to a service of gRPC that answers so.
+    async fn counted(path: &str, answer: fn() -> Response<Body>, read: bool) -> String {
+        let seeing = Seeing::new();
+        let answer = move || async move {
+            assert!(request::current(|_| ()).is_some());
+            answer()
+        };
+        let router = seeing.watch(Router::new().fallback(answer));
+        let request = Request::post(path).header(CONTENT_TYPE, "application/grpc+proto");
+        let request = request.body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert!(response.headers().contains_key(REQUEST_ID));
+        if read {
+            response.into_body().collect().await.expect("a body");
+        } else {
+            drop(response);
+        }
+        let mut text = Exposition::default();
+        seeing.requests.write(&mut text);
+        text.finish()
+    }
+
+    fn trailers(status: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([
+            (GRPC_STATUS, HeaderValue::from_static(status)),
+            (GRPC_CODE, HeaderValue::from_static("busy")),
+        ])
+    }
+
+    fn behind_messages() -> Response<Body> {
+        let body = Full::from("message").with_trailers(async { Some(Ok(trailers("14"))) });
+        Response::new(Body::new(body))
+    }
+
+    fn among_headers() -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = trailers("14");
+        response
+    }
+
+    #[tokio::test]
+    async fn the_status_of_a_call_is_that_of_its_end() {
+        for answer in [behind_messages, among_headers] {
+            let text = counted(CALL, answer, true).await;
+            let line = format!("_count{{route=\"{CALL}\",status=\"UNAVAILABLE\"}} 1\n");
+            assert!(text.contains(&line), "{text}");
+            assert!(text.contains("fuelbox_refusals_total{code=\"busy\"} 1\n"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_answer_is_not_taken_is_gone() {
+        let text = counted(CALL, behind_messages, false).await;
+        let line = format!("_count{{route=\"{CALL}\",status=\"gone\"}} 1\n");
+        assert!(text.contains(&line), "{text}");
+    }
+
+    #[tokio::test]
+    async fn calls_that_nobody_knows_are_one_route() {
+        let text = counted("/a.client/Invention", among_headers, true).await;
+        assert!(text.contains("route=\"unmatched\""), "{text}");
+        assert!(!text.contains("Invention"), "{text}");
+    }
+}
