@@ -5,6 +5,7 @@ use crate::{
     app::App,
     bill::JobBill,
     refusal::{Code, Refusal},
+    seeing::RefusedWith,
 };
 use axum::{
     extract::FromRequestParts,
@@ -25,6 +26,7 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.code.status());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, self.body().to_string()).into_response();
+        response.extensions_mut().insert(RefusedWith(self.code.name()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM);
         if self.code == Code::Unauthenticated {
@@ -101,8 +103,6 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let header = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let caller = authenticate(app, header)?;
-        tracing::Span::current().record("key", tracing::field::display(caller.key()));
-        Ok(caller)
+        authenticate(app, header)
     }
 }

@@ -36,7 +36,6 @@ pub(crate) enum Code {
 
 impl Code {
     /// All of them.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 21] = [
         Self::BadInput,
         Self::Unauthenticated,

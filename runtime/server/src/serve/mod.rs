@@ -10,7 +10,10 @@ pub(crate) use body::{BYTES_S_MIN, BodyBudget, read_body};
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
 
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    seeing::{Connected, Connections},
+};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -47,6 +50,8 @@ pub(crate) struct Port {
     pub(crate) name: &'static str,
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// How many connections it has.
+    pub(crate) connections: Connections,
 }
 
 impl Port {
@@ -56,7 +61,8 @@ impl Port {
         address: SocketAddr,
         tls: Option<TlsAcceptor>,
     ) -> io::Result<Self> {
-        Ok(Self { name, listener: TcpListener::bind(address).await?, tls })
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { name, listener, tls, connections: Connections::default() })
     }
 
     /// Where it is.
@@ -98,8 +104,9 @@ impl Port {
             let _ = stream.set_nodelay(true);
             let (server, router, tls) = (server.clone(), router.clone(), self.tls.clone());
             let (watcher, header_time) = (graceful.watcher(), limits.header_time);
+            let connected = Connected::new(&self.connections);
             tokio::spawn(async move {
-                let _place = place;
+                let _place = (place, connected);
                 match tls {
                     None => connection(&server, stream, router, watcher, header_time).await,
                     Some(tls) => {
