@@ -116,11 +116,19 @@ def test_two_calls_are_two_jobs(client, script):
     assert len({seen.headers["Idempotency-Key"] for seen in script.seen}) == 2
 
 
-def test_a_busy_host_that_names_no_time_is_asked_in_growing_pauses(client, script, pauses):
-    script.replies = [error(503, "full", "full")] * 3 + [answer()]
+def test_a_gateway_that_names_no_time_is_asked_in_growing_pauses(client, script, pauses):
+    script.replies = [Reply(503), Reply(502), Reply(429), answer()]
     client.infer("m", X)
     for pause, most in zip(pauses, (0.25, 0.5, 1.0)):
         assert most / 2 <= pause <= most
+
+
+def test_a_host_that_names_no_time_is_not_asked_again(client, script, pauses):
+    script.replies = [error(503, "unavailable", "unloaded")]
+    with pytest.raises(BusyError) as failed:
+        client.infer("m", X)
+    assert failed.value.retry_after_s is None
+    assert pauses == []
 
 
 def test_a_host_that_stays_busy_is_an_error(client, script, pauses):
@@ -170,6 +178,7 @@ def test_what_is_refused_is_not_sent_again(client, script, status):
     assert (failed.value.code, failed.value.sentence) == ("some_code", "a sentence")
     assert failed.value.status == status
     assert type(failed.value) is FuelboxError
+    assert failed.value.bill is None
 
 
 def test_a_model_that_fails_has_a_verdict_and_a_bill(client, script):
@@ -179,6 +188,13 @@ def test_a_model_that_fails_has_a_verdict_and_a_bill(client, script):
     assert failed.value.verdict == "out_of_fuel"
     assert failed.value.bill.job == JOB
     assert failed.value.bill.credits == Decimal("0.001234")
+
+
+def test_a_job_that_its_deadline_stopped_has_a_bill(client, script):
+    script.replies = [error(504, "deadline", "too late", BILL)]
+    with pytest.raises(FuelboxError) as failed:
+        client.infer("m", X)
+    assert failed.value.bill.fuel == 2**64 - 1
 
 
 def test_an_account_that_cannot_pay_is_told_what_is_missing(client, script):
@@ -191,7 +207,7 @@ def test_an_account_that_cannot_pay_is_told_what_is_missing(client, script):
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "no code"}'])
 def test_an_error_of_something_else_is_no_answer(client, script, body):
-    script.replies = [Reply(502, body)]
+    script.replies = [Reply(502, body)] * 4
     with pytest.raises(NoAnswer, match="status 502 without a code"):
         client.infer("m", X)
 
@@ -258,7 +274,7 @@ def test_receipt_and_proof_are_what_verify_takes(client, script, golden):
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_ready_is_what_the_host_says(client, script, status):
-    script.replies = [Reply(200)] if status == 200 else [error(503, "stopping", "stopping")] * 4
+    script.replies = [Reply(200)] if status == 200 else [error(503, "stopping", "stopping")]
     assert client.ready() is (status == 200)
 
 

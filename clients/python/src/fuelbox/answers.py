@@ -13,7 +13,7 @@ from typing import Any
 
 from . import wire
 from .datatypes import Array
-from .errors import bill_of, credits_of, whole_of
+from .errors import Bill, bill_of, credits_of, whole_of
 from .transport import Answer
 
 __all__ = ["FINAL", "Inference", "Job", "inference", "job"]
@@ -95,18 +95,22 @@ def inference(answer: Answer) -> Inference:
     """The answer in a reply to `infer`, or in a queued job's result."""
     reply = wire.decode(answer.body, answer.headers.get(wire.HEADER_LENGTH))
     said = reply.parameters
-    bill = bill_of(answer.headers)
+    bill = bill_of(answer.headers) or Bill(
+        job=str(said.get("fuelbox_job", "")),
+        fuel=whole_of(said.get("fuelbox_fuel")),
+        credits=credits_of(said.get("fuelbox_credits")),
+        receipt=said.get("fuelbox_receipt"),
+        package=said.get("fuelbox_package"),
+    )
     return Inference(
         outputs=reply.outputs,
         model=reply.model,
         version=reply.version,
-        job=bill.job or str(said.get("fuelbox_job", "")),
-        fuel=bill.fuel if bill.fuel is not None else whole_of(said.get("fuelbox_fuel")),
-        credits=bill.credits
-        if bill.credits is not None
-        else credits_of(said.get("fuelbox_credits")),
-        receipt=bill.receipt or said.get("fuelbox_receipt"),
-        package=bill.package or said.get("fuelbox_package"),
+        job=bill.job,
+        fuel=bill.fuel,
+        credits=bill.credits,
+        receipt=bill.receipt,
+        package=bill.package,
         parameters=said,
         replayed=answer.headers.get("Idempotent-Replayed") == "true",
     )

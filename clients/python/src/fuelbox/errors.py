@@ -26,7 +26,7 @@ __all__ = [
 class Bill:
     """What a job cost, which a failed one does, too."""
 
-    job: str | None
+    job: str
     """Name of the job."""
     fuel: int | None
     """Units of fuel."""
@@ -42,7 +42,8 @@ class FuelboxError(Exception):
     """Something was refused or failed.
 
     `code` is stable and is what programs look at. `sentence` is for people. `status` is the HTTP
-    status, or None where no reply came. `members` has all that the error's document says.
+    status, or None where no reply came. `members` has all that the error's document says. `bill`
+    is what was billed all the same: None when nothing was.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class FuelboxError(Exception):
         sentence: str,
         status: int | None = None,
         members: Mapping[str, Any] | None = None,
+        bill: Bill | None = None,
     ) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
         self.status = status
         self.members: Mapping[str, Any] = members or {}
+        self.bill = bill
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.code!r}, {self.sentence!r}, {self.status!r})"
@@ -79,17 +82,6 @@ class PaymentError(FuelboxError):
 class ModelError(FuelboxError):
     """The model failed. That is billed like an answer: `bill` says what."""
 
-    def __init__(
-        self,
-        code: str,
-        sentence: str,
-        status: int | None = None,
-        members: Mapping[str, Any] | None = None,
-        bill: Bill | None = None,
-    ) -> None:
-        super().__init__(code, sentence, status, members)
-        self.bill = bill or Bill(None, None, None, None, None)
-
     @property
     def verdict(self) -> str | None:
         """How the job ended: `guest_error`, `trap`, `out_of_fuel`, `bad_output` or `cancelled`."""
@@ -98,10 +90,10 @@ class ModelError(FuelboxError):
 
 
 class BusyError(FuelboxError):
-    """The host is busy or stopping, and still was when the last retry was over."""
+    """The host does not take this now, and still did not when the last retry was over."""
 
     retry_after_s: float | None = None
-    """When the host says that it is worth trying again."""
+    """When the host says that it is worth trying again; None when it does not say that it is."""
 
 
 class NoAnswer(FuelboxError):
@@ -142,10 +134,13 @@ def whole_of(found: object) -> int | None:
         return None
 
 
-def bill_of(headers: Mapping[str, str]) -> Bill:
-    """The bill in the headers of a reply."""
+def bill_of(headers: Mapping[str, str]) -> Bill | None:
+    """The bill in the headers of a reply; None when there is none."""
+    job = headers.get("Fuelbox-Job")
+    if job is None:
+        return None
     return Bill(
-        job=headers.get("Fuelbox-Job"),
+        job=job,
         fuel=whole_of(headers.get("Fuelbox-Fuel")),
         credits=credits_of(headers.get("Fuelbox-Credits")),
         receipt=headers.get("Fuelbox-Receipt"),
@@ -161,10 +156,11 @@ def of_reply(status: int, document: object, headers: Mapping[str, str]) -> Fuelb
     if not isinstance(sentence, str) or not isinstance(code, str):
         said = sentence if isinstance(sentence, str) else "no error document"
         return NoAnswer("not_fuelbox", f"status {status} without a code: {said}", status, members)
+    kind = FuelboxError
     if code == "model_failed":
-        return ModelError(code, sentence, status, members, bill_of(headers))
-    if status == 402:
-        return PaymentError(code, sentence, status, members)
-    if status in (429, 503):
-        return BusyError(code, sentence, status, members)
-    return FuelboxError(code, sentence, status, members)
+        kind = ModelError
+    elif status == 402:
+        kind = PaymentError
+    elif status in (429, 503):
+        kind = BusyError
+    return kind(code, sentence, status, members, bill_of(headers))

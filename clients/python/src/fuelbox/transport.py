@@ -29,7 +29,8 @@ _PAUSE_S_MAX = 60.0
 # Pauses where the host names none: this, doubled each time, and up to half less, so that callers
 # who were refused together do not come back together.
 _PAUSE_S_FIRST = 0.25
-_BUSY = (429, 503)
+# What something between us and the host says, when it has no code of the host's.
+_GATEWAY = (429, 502, 503)
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,10 @@ class Transport:
                 asked_s = _retry_after_s(reply.headers.get("Retry-After"))
                 if isinstance(failure, BusyError):
                     failure.retry_after_s = asked_s
-                # 409 with a pause: the first sending of this request is still at work.
-                again = reply.status in _BUSY or (reply.status == 409 and asked_s is not None)
+                # The host says when there is a use in trying again (docs/errors.md).
+                again = asked_s is not None
+                if isinstance(failure, NoAnswer):
+                    again = reply.status in _GATEWAY and repeatable
             if not again or attempt == self._retries or (asked_s or 0) > _PAUSE_S_MAX:
                 raise failure
             self._sleep(_pause_s(attempt) if asked_s is None else asked_s)
