@@ -90,28 +90,31 @@ def test_a_raw_binary_body_is_the_one_input(curl, digits):
     image = digits.inputs["image"]
     for rows in (1, 2):
         body = np.concatenate([image] * rows).tobytes()
-        status, _, answer = curl("/v2/models/digits/infer", *RAW, body=body)
+        status, headers, answer = curl("/v2/models/digits/infer", *RAW, body=body)
         assert status == 200
-        (tensor,) = json.loads(answer)["outputs"] if answer[:1] == b"{" else (None,)
-        assert tensor["shape"] == [rows, 10]
+        end = int(headers["inference-header-content-length"])
+        (tensor,) = json.loads(answer[:end])["outputs"]
+        assert (tensor["datatype"], tensor["shape"]) == ("FP32", [rows, 10])
+        assert tensor["parameters"]["binary_data_size"] == len(answer) - end == rows * 40
+        if rows == 1:
+            assert answer[end:] == digits.outputs["probabilities"].tobytes()
 
 
 def test_a_raw_picture(curl):
     picture = (EXAMPLES / "digits-image/seven.png").read_bytes()
     status, headers, answer = curl("/v2/models/digits-image/infer", *RAW, body=picture)
     assert status == 200
-    end = int(headers.get("inference-header-content-length", len(answer)))
-    document = json.loads(answer[:end])
-    assert [one["name"] for one in document["outputs"]] == ["label", "confidence"]
-    assert b"seven" in answer
+    end = int(headers["inference-header-content-length"])
+    assert [one["name"] for one in json.loads(answer[:end])["outputs"]] == ["label", "confidence"]
+    assert answer[end : end + 9] == b"\5\0\0\0seven"
 
 
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"", "JSON"),
-        (b"{", "JSON"),
-        (b"[1, 2", "JSON"),
+        (b"", "line 1 column 0"),
+        (b"{", "line 1 column 1"),
+        (b"[1, 2", "expected an object"),
         (b'{"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [NaN]}]}', ""),
         (b"[" * 100_000, ""),
         (b"\xff\xfe", ""),

