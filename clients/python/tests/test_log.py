@@ -1,5 +1,7 @@
 """Proofs lead to a signed checkpoint, or prove nothing."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import itertools
@@ -60,6 +62,7 @@ def test_another_receipt_is_not_in_it(golden):
         ("\n258\n", "\n259\n", "does not fit the text"),
         ("\n258\n", "\n258\nmore\n", "not three lines"),
         ("log/8f0de7c6c5c11908 ItVF", "log/8f0de7c6c5c11908 JtVF", "no signature by one of"),
+        ("\u2014 fuelbox.dev/log/8f0de7c6c5c11908", "\u2014 other", "no signature by one of"),
         ("U4RGAg=", "U4RHAg=", "does not fit the text"),
         ("fuelbox.dev/log/8f", "fuelbox.dev/log/9f", "no signature by one of"),
     ],
@@ -136,8 +139,8 @@ def subproof(old: int, first: int, end: int, whole: bool) -> list[bytes]:
     return [*rest, tree(first, first + power)]
 
 
-def checkpoint(golden, size: int) -> str:
-    root = base64.b64encode(tree(0, size)).decode()
+def checkpoint(golden, size: int, root: bytes | None = None) -> str:
+    root = base64.b64encode(root or tree(0, size)).decode()
     head = f"{ORIGIN}\n{size}\n{root}\n"
     key = next(iter(KeyRing.from_pem(golden.keys)))
     raw = key.number(ORIGIN) + load_pem_private_key(golden.private_key, None).sign(head.encode())
@@ -179,6 +182,9 @@ def test_every_beginning_of_a_small_log_is_proven_and_no_other(golden, size):
 def test_every_log_begins_with_none(golden):
     empty = Checkpoint(ORIGIN, 0, hashlib.sha256(b"").digest(), "")
     text = checkpoint(golden, 3)
+    assert verify_checkpoint(checkpoint(golden, 0, empty.root), golden.keys).size == 0
+    with pytest.raises(Unproven, match="size 0 with a root"):
+        verify_checkpoint(checkpoint(golden, 0, bytes(range(32))), golden.keys)
     assert verify_consistency(empty, ConsistencyProof(0, [], text), golden.keys).size == 3
     with pytest.raises(Unproven):
         verify_consistency(empty, ConsistencyProof(0, [bytes(32)], text), golden.keys)

@@ -1,6 +1,7 @@
 """A receipt is what a trusted key signed, to the byte; anything else is not."""
 
 import base64
+import hashlib
 import json
 from decimal import Decimal
 
@@ -22,6 +23,7 @@ from fuelbox import (
     digest_of_parameters,
     verify,
 )
+from fuelbox.keys import PublicKey
 
 TYPE = "application/vnd.in-toto+json"
 
@@ -179,6 +181,21 @@ def test_keys_of_small_order_are_refused(golden):
         pem = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----"
         with pytest.raises(Unproven, match="small order or not in canonical form"):
             KeyRing.from_pem(golden.keys + pem)
+
+
+def test_a_signature_of_small_order_is_none():
+    # Whose owner can make it fit: R is the neutral point, so s = h * a.
+    order = 2**252 + 27742317777372353535851937790883648493
+    private = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+    hashed = hashlib.sha512(b"\1" * 32).digest()[:32]
+    scalar = int.from_bytes(hashed, "little") & ((1 << 254) - 8) | 1 << 254
+    key, neutral = PublicKey(private.public_key()), (1).to_bytes(32, "little")
+    digest = hashlib.sha512(neutral + key.raw + b"message").digest()
+    s = int.from_bytes(digest, "little") * scalar % order
+    signature = neutral + s.to_bytes(32, "little")
+    private.public_key().verify(signature, b"message")
+    assert not key.signed(b"message", signature)
+    assert key.signed(b"message", private.sign(b"message"))
 
 
 @pytest.mark.parametrize(

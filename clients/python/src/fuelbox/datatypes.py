@@ -163,7 +163,7 @@ def _split(raw: bytes | memoryview, count: int) -> list[bytes]:
     while at < len(raw):
         end = at + 4
         end += int.from_bytes(raw[at:end], "little")
-        if at + 4 > len(raw) or end > len(raw):
+        if end > len(raw):
             raise BadTensor("an element of BYTES that ends behind its tensor")
         elements.append(bytes(raw[at + 4 : end]))
         at = end
