@@ -262,7 +262,7 @@ def of_json(tensor: dict[str, Any]) -> np.ndarray:
     """The other way round."""
     dtype = DTYPES[tensor["datatype"]]
     data = tensor["data"]
-    if dtype == object:
+    if dtype.kind == "O":
         data = [one.encode() for one in data]
     return np.array(data, dtype).reshape(tensor["shape"])
 
@@ -273,7 +273,7 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     for name, array in expected.items():
         other = np.asarray(found[name])
         assert other.shape == array.shape, name
-        if array.dtype == object:
+        if array.dtype.kind == "O":
             assert other.reshape(-1).tolist() == array.reshape(-1).tolist(), name
         else:
             assert other.dtype == array.dtype, name

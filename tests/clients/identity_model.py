@@ -26,7 +26,9 @@ DATATYPES = {
 def identity_model() -> bytes:
     """`out_T = T` for each datatype T, all of them of shape `[n]`."""
     nodes = b"".join(
-        _field(1, _field(1, name.encode()) + _field(2, f"out_{name}".encode()) + _field(4, b"Identity"))
+        _field(
+            1, _field(1, name.encode()) + _field(2, f"out_{name}".encode()) + _field(4, b"Identity")
+        )
         for name in DATATYPES
     )
     inputs = b"".join(_field(11, _value(name, code)) for name, code in DATATYPES.items())

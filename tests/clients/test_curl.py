@@ -115,7 +115,10 @@ def test_a_raw_picture(curl):
         (b"", "line 1 column 0"),
         (b"{", "line 1 column 1"),
         (b"[1, 2", "expected an object"),
-        (b'{"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [NaN]}]}', ""),
+        (
+            b'{"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [NaN]}]}',
+            "",
+        ),
         (b"[" * 100_000, ""),
         (b"\xff\xfe", ""),
         (b"{}", "inputs"),
