@@ -18,6 +18,8 @@ struct Suite {
     requirements: &'static str,
     /// Whether the tests use our own package.
     own: bool,
+    /// Folders, each of them a process: tritonclient and kserve bring the same messages for gRPC, and one
+    /// process takes them from one only.
     tests: &'static [&'static str],
 }
 
@@ -27,7 +29,7 @@ const SUITES: [Suite; 2] = [
         name: "clients",
         requirements: "tests/clients/requirements.txt",
         own: true,
-        tests: &["clients/python", "tests/clients"],
+        tests: &["clients/python", "tests/clients", "tests/clients/kserve"],
     },
     Suite {
         name: "mlserver",

@@ -1,4 +1,8 @@
-"""kserve's clients: InferenceRESTClient and InferenceGRPCClient."""
+"""kserve's clients: InferenceRESTClient and InferenceGRPCClient.
+
+In a process of its own: kserve and tritonclient bring the same messages for gRPC, and one process takes
+them from one only.
+"""
 
 from __future__ import annotations
 
