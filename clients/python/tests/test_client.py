@@ -272,6 +272,20 @@ def test_receipt_and_proof_are_what_verify_takes(client, script, golden):
     assert [seen.path for seen in script.seen] == paths
 
 
+def test_a_result_is_asked_for_as_binary_data(client, script):
+    script.replies = [answer(BILL)]
+    assert client.result(JOB).job == JOB
+    assert script.seen[0].path == f"/api/v1/jobs/{JOB}/result?binary=true"
+
+
+@pytest.mark.parametrize("hashes", [["sha256:00"], ["0" * 64], [1], "sha256:"])
+def test_a_proof_of_other_hashes_is_no_answer(client, script, hashes):
+    proof = {"index": 0, "size": 1, "hashes": hashes, "checkpoint": ""}
+    script.replies = [Reply(body=json.dumps(proof).encode())]
+    with pytest.raises(NoAnswer, match="a reply that is no proof"):
+        client.proof(JOB)
+
+
 @pytest.mark.parametrize("status", [200, 503])
 def test_ready_is_what_the_host_says(client, script, status):
     script.replies = [Reply(200)] if status == 200 else [error(503, "stopping", "stopping")]
