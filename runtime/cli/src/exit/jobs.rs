@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
-    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, State,
+    AccessKeyError, FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError,
+    State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
@@ -11,11 +12,18 @@ impl Exit {
     pub(crate) fn of_job(state: State, verdict: Option<&str>) -> Self {
         match (state, verdict) {
             (State::Succeeded, _) => Self::Completed,
-            (State::Failed, Some("out_of_fuel")) => Self::Limit,
-            (State::Failed, _) => Self::Guest,
+            (State::Failed, verdict) => Self::of_failed(verdict),
             // Not in time, or stopped.
             (State::Queued | State::Running | State::Cancelled, _) => Self::Limit,
             (State::Faulted, _) => Self::Host,
+        }
+    }
+
+    /// The same of a job whose guest failed.
+    pub(crate) fn of_failed(verdict: Option<&str>) -> Self {
+        match verdict {
+            Some("out_of_fuel") => Self::Limit,
+            _ => Self::Guest,
         }
     }
 
@@ -123,6 +131,23 @@ impl From<PublishError> for Failure {
             PublishError::Rejected(ref error) => Exit::of_rejected(error),
             PublishError::Price(ref error) => Exit::of_price(error),
             PublishError::Fault(_) => Exit::Host,
+        };
+        Self::message(exit, words(&error))
+    }
+}
+
+impl From<AccessKeyError> for Failure {
+    fn from(error: AccessKeyError) -> Self {
+        let exit = match &error {
+            AccessKeyError::UnknownKey { .. }
+            | AccessKeyError::NoScope
+            | AccessKeyError::Kind { .. }
+            | AccessKeyError::SpacesWithoutPublisher
+            | AccessKeyError::Space(_)
+            | AccessKeyError::Spaces { .. }
+            | AccessKeyError::Name { .. } => Exit::BadInput,
+            AccessKeyError::Rejected(error) => Exit::of_rejected(error),
+            AccessKeyError::Random(_) | AccessKeyError::Fault(_) => Exit::Host,
         };
         Self::message(exit, words(&error))
     }
