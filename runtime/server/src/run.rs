@@ -157,6 +157,7 @@ async fn serve_all(
         }
     }
     tell_system(sd_notify::NotifyState::Stopping);
+    let hurry = task::spawn(at_once());
     // Readiness says no from here on, and jobs are refused; those that run may end.
     let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
     let stopping = task::spawn_blocking(move || {
@@ -170,6 +171,7 @@ async fn serve_all(
     for port in ports {
         let _ = port.await;
     }
+    hurry.abort();
     Ok(())
 }
 
@@ -178,6 +180,16 @@ fn tell_system(state: sd_notify::NotifyState) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager was not told");
     }
+}
+
+/// Ends the process when somebody at a terminal asks again. What is on disk is whole at any time.
+async fn at_once() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    interrupt.recv().await;
+    tracing::warn!("stopped at once");
+    // As shells have it for a process that Ctrl-C ended.
+    std::process::exit(128 + rustix::process::Signal::INT.as_raw());
 }
 
 async fn signalled() -> io::Result<&'static str> {
