@@ -1,8 +1,14 @@
 //! Chores that take more than a line: `cargo xtask CHORE`.
 
+mod tools;
+mod statistics;
+mod units;
+mod machine;
 mod guests;
 mod guide;
 mod compare;
+mod serving;
+mod compare_server;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,6 +29,8 @@ enum Chore {
     Guide,
     /// Compare fuelbox with native tract, onnxruntime and onnxruntime-web.
     Compare(compare::Arguments),
+    /// Compare `fuelbox serve` with MLServer and onnxruntime.
+    CompareServer(compare_server::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -30,5 +38,6 @@ fn main() -> Result<()> {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Guide => guide::run(),
         Chore::Compare(arguments) => compare::run(&arguments),
+        Chore::CompareServer(arguments) => compare_server::run(&arguments),
     }
 }
