@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// Each crate with all the crates of this workspace that it may depend on, at run time.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("fuelbox-abi", &[]),
     ("fuelbox-kernels", &[]),
     ("fuelbox-sdk", &["fuelbox-abi", "fuelbox-kernels"]),
@@ -20,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
         "fuelbox-jobs",
         &["fuelbox-abi", "fuelbox-digest", "fuelbox-engine", "fuelbox-ledger", "fuelbox-receipt"],
     ),
+    ("fuelbox-oip", &["fuelbox-abi", "fuelbox-engine"]),
     (
         "fuelbox",
         &[
@@ -27,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "fuelbox-engine",
             "fuelbox-jobs",
             "fuelbox-ledger",
+            "fuelbox-oip",
             "fuelbox-prebuilt",
             "fuelbox-receipt",
         ],
@@ -43,11 +45,12 @@ const ALLOWED: [(&str, &[&str]); 18] = [
 ];
 
 /// What must never be found below a crate: the host does not link tract, guests do not link the host.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("fuelbox", &["tract-core", "tract-onnx", "tokio"]),
     ("fuelbox-engine", &["tract-core", "clap", "tokio", "rusqlite"]),
     ("fuelbox-ledger", &["wasmtime", "tokio", "serde_json", "fuelbox-digest"]),
     ("fuelbox-receipt", &["wasmtime", "tokio", "rusqlite"]),
+    ("fuelbox-oip", &["tokio", "rusqlite"]),
     ("fuelbox-sdk", &["wasmtime", "wasi-common"]),
     ("fuelbox-abi", &["wasmtime", "tract-core", "half"]),
 ];

@@ -19,7 +19,10 @@ use fuelbox_engine::{
     shapes_digest, tensors_digest,
 };
 use fuelbox_ledger::Credits;
-use std::sync::{Arc, OnceLock, mpsc::SyncSender};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 /// A job that may run: its price is held.
 pub(crate) struct Admitted {
@@ -30,11 +33,16 @@ pub(crate) struct Admitted {
     pub(crate) parameters: Vec<OwnedParameter>,
     pub(crate) prices: Arc<PriceList>,
     pub(crate) cancel: Cancel,
+    /// Since when it waits for a worker.
+    pub(crate) since: Instant,
     /// Who waits for it.
-    pub(crate) answer: Option<SyncSender<Result<Finished, JobError>>>,
+    pub(crate) answer: Option<Answer>,
     /// Frees the caller's key when the job is done.
     pub(crate) key: Option<KeyGuard>,
 }
+
+/// Hears once of a job's end. Called by the thread that commits: it must be quick, and must not wait.
+pub(crate) type Answer = Box<dyn FnOnce(Result<Finished, JobError>) + Send>;
 
 /// Where a job's inputs are.
 pub(crate) enum Source {
@@ -126,9 +134,9 @@ pub(crate) fn check(
     let run = prices.schedule.run(limits.fuel, limits.memory_bytes)?;
     let load = load_limit.map_or(Ok(Credits::ZERO), |fuel| prices.schedule.load(fuel))?;
     let price = run.checked_add(load).ok_or(PriceError::Overflow { fuel: limits.fuel })?;
-    let quote = published.quotes.get(&shapes);
     // The limit is a publisher's twice of what it measured, where nobody chose one.
-    let expected_fuel = quote.map_or(limits.fuel / 2, |quote| quote.fuel).min(limits.fuel);
+    let expected_fuel = published.expected_fuel(&shapes).unwrap_or(limits.fuel / 2);
+    let expected_fuel = expected_fuel.min(limits.fuel);
     Ok(Checked {
         id: JobId::new(),
         request,
@@ -160,14 +168,16 @@ fn check_key(key: &str) -> Result<(), JobError> {
 }
 
 impl Checked {
-    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits.
-    pub(crate) fn ticket(&self, bytes: u64) -> Ticket {
+    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits, `prompt`
+    /// says that its caller waits as well.
+    pub(crate) fn ticket(&self, bytes: u64, prompt: bool) -> Ticket {
         Ticket {
             id: self.id,
             account: self.request.account.clone(),
             priority: self.request.priority,
             expected_fuel: self.expected_fuel,
             bytes,
+            prompt,
         }
     }
 
@@ -220,7 +230,7 @@ impl Checked {
         self,
         row: JobRow,
         hold: Hold,
-        answer: Option<SyncSender<Result<Finished, JobError>>>,
+        answer: Option<Answer>,
         key: Option<KeyGuard>,
     ) -> Admitted {
         let input = match &hold {
@@ -235,6 +245,7 @@ impl Checked {
             parameters: self.request.parameters,
             prices: self.prices,
             cancel: stop_at(self.request.deadline),
+            since: Instant::now(),
             answer,
             key,
         }

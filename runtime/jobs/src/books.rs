@@ -184,6 +184,17 @@ impl Books {
         self.ledger.write_then(work, |_| ());
     }
 
+    /// Notes that a job which a worker had waits again, and that this was no attempt.
+    pub(crate) fn put_back(&self, id: JobId) {
+        let work = move |tx: &mut Tx<'_, Tables>| -> Result<(), BooksError> {
+            let sql = "UPDATE job SET state = 'queued', attempts = attempts - 1
+                WHERE id = ?1 AND state = 'running'";
+            tx.connection().prepare_cached(sql)?.execute([id.as_bytes()])?;
+            Ok(())
+        };
+        self.ledger.write_then(work, |_| ());
+    }
+
     /// Writes all that a job came to: money, receipt, row, blobs. `done` hears of it after the commit,
     /// on the writer's thread.
     pub(crate) fn settle(
@@ -300,7 +311,7 @@ fn write_settlement(
     let sql =
         "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
         fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
-        log = ?13, receipt_idx = ?14 WHERE id = ?1";
+        log = ?13, receipt_idx = ?14, share = ?15 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         result.state.name(),
@@ -316,6 +327,7 @@ fn write_settlement(
         result.reply,
         result.log,
         index.cast_signed(),
+        result.bill.publisher.micros().cast_signed(),
     ])?;
     for blob in &result.blobs {
         keep(tx, blob)?;

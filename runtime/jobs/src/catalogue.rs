@@ -31,6 +31,8 @@ pub(crate) struct Published {
     shapes: Mutex<Vec<Digest>>,
     model: Mutex<Option<Arc<Model>>>,
     used: AtomicU64,
+    /// Fuel of the job that ended last; 0 before the first.
+    last_fuel: AtomicU64,
 }
 
 /// What a job with these shapes took when its package was published.
@@ -51,12 +53,36 @@ impl Published {
         shapes: Vec<Digest>,
     ) -> Self {
         let (shapes, model) = (Mutex::new(shapes), Mutex::new(None));
-        Self { digest, manifest, publisher, quotes, shapes, model, used: AtomicU64::new(0) }
+        Self {
+            digest,
+            manifest,
+            publisher,
+            quotes,
+            shapes,
+            model,
+            used: AtomicU64::new(0),
+            last_fuel: AtomicU64::new(0),
+        }
     }
 
     /// What the model takes and gives.
     pub(crate) fn signature(&self) -> &Signature {
         &self.manifest.signature
+    }
+
+    /// What a job with these shapes will probably burn: as much as when it was published, or as the
+    /// last job of this package; none when nobody knows.
+    pub(crate) fn expected_fuel(&self, shapes: &Digest) -> Option<u64> {
+        let last = || match self.last_fuel.load(Ordering::Relaxed) {
+            0 => None,
+            fuel => Some(fuel),
+        };
+        self.quotes.get(shapes).map(|quote| quote.fuel).or_else(last)
+    }
+
+    /// Notes what a job burned.
+    pub(crate) fn burned(&self, fuel: u64) {
+        self.last_fuel.store(fuel, Ordering::Relaxed);
     }
 
     /// Whether a load for these shapes would be new.
@@ -188,6 +214,14 @@ impl Catalogue {
         drop(model);
         self.close_some();
         Ok(opened)
+    }
+
+    /// Closes a model, when it is open.
+    pub(crate) fn close(&self, package: &Digest) {
+        let published = self.packages().get(package).cloned();
+        if let Some(published) = published {
+            *published.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// Closes the models that were used least recently, when there are too many.

@@ -14,6 +14,7 @@ use crate::{
     fault::FolderError,
     limits::{HostLimits, Keep},
     queue::QueueLimits,
+    tables,
 };
 use fuelbox_digest::Digest;
 use fuelbox_ledger::Reader;
@@ -105,9 +106,11 @@ impl DataFolder {
     /// Opens the database for reading, beside whoever works on it.
     ///
     /// # Errors
-    /// When it is not there, or its tables are newer than this program.
+    /// When it is not there, or its tables are newer or older than this program.
     pub fn reader(&self) -> Result<Reader, FolderError> {
-        Ok(Reader::open(self.database())?)
+        let reader = Reader::open(self.database())?;
+        tables::check_version(reader.connection(), &self.database())?;
+        Ok(reader)
     }
 
     /// Makes the folder, private to its owner, or looks whether it still is.

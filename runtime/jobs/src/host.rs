@@ -1,6 +1,7 @@
 //! The host: a data folder with an engine on it, open for work.
 
 use crate::{
+    access::{Access, AccessCache},
     accounts::{self, house_accounts},
     admit::{Checked, check},
     blobs::{BlobFolder, Blobs},
@@ -19,14 +20,14 @@ use crate::{
     records::Records,
     recover::recover,
     schedule_file,
-    shared::{Shared, now_unix_ms},
+    shared::{Ear, Shared, now_unix_ms},
     steps::{Step, reach},
     tables::{INLINE_BYTES_MAX, Tables},
-    waiting::Waiting,
+    waiting::{Canceller, Started, Waiting},
     worker,
 };
 use fuelbox_digest::Digest;
-use fuelbox_engine::{Cancel, Engine};
+use fuelbox_engine::{Cancel, Engine, Manifest};
 use fuelbox_ledger::{AccountId, Ledger, Options};
 use fuelbox_receipt::{KeyId, KeyRing, KeyStore, PublicKey, log::Checkpoint, log::CheckpointError};
 use std::{
@@ -37,6 +38,9 @@ use std::{
 
 /// How long somebody waits for a job without a look of his own.
 const LONGEST_NAP: Duration = Duration::from_secs(60);
+
+/// Between two looks at whether all jobs have ended when a host stops.
+const STOP_LOOK: Duration = Duration::from_millis(5);
 
 /// A host at work. Dropping it lets running jobs end; queued ones wait for the next start.
 pub struct Host {
@@ -86,8 +90,10 @@ impl Host {
             blobs,
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
+            access: AccessCache::default(),
             keep: config.keep,
             live: Mutex::default(),
+            interrupted: Mutex::default(),
             desk: Arc::default(),
         });
         recover(&shared).map_err(FolderError::Recovery)?;
@@ -142,24 +148,44 @@ impl Host {
     /// # Errors
     /// When the job is refused.
     pub fn start(&self, request: JobRequest) -> Result<Waiting, JobError> {
+        let (sender, answer) = sync_channel(1);
+        // Whoever waited may be gone.
+        let started = self.start_with(request, move |result| drop(sender.try_send(result)))?;
+        Ok(Waiting { started, answer })
+    }
+
+    /// Starts a job whose end `answer` hears of, once: it is called by the thread that commits the job,
+    /// so it must be quick. When the key of the request is that of a job that is done, it is called
+    /// before this returns. It is not called when this fails, and dropped uncalled when the host fails
+    /// badly.
+    ///
+    /// # Errors
+    /// When the job is refused.
+    pub fn start_with(
+        &self,
+        request: JobRequest,
+        answer: impl FnOnce(Result<Finished, JobError>) + Send + 'static,
+    ) -> Result<Started, JobError> {
         let checked = self.check(request)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
             Key::Taken(guard) => Some(guard),
-            Key::Done(id) => return self.repeated(&id),
+            Key::Done(id) => {
+                answer(Ok(self.repeated(&id)?));
+                return Ok(Started::repeated(Arc::downgrade(&self.shared), id));
+            }
         };
         let bytes = checked.input.bytes();
-        shared.queue.room(bytes)?;
+        let ticket = checked.ticket(bytes, true);
+        shared.queue.room(&ticket)?;
         let reservation = shared.books.ledger.reserve(&checked.request.account, checked.price)?;
         reach(Step::Reserved);
         // A large input is hashed while the job runs, by the thread that waits for it.
         let large = bytes > INLINE_BYTES_MAX as u64;
         let digest = checked.request.key.is_some().then(|| checked.input.digest());
         let (id, input, row) = (checked.id, checked.input.clone(), checked.row(digest));
-        let ticket = checked.ticket(bytes);
-        let (sender, answer) = sync_channel(1);
-        let job = checked.admitted(row, Hold::Reserved(reservation), Some(sender), key);
+        let job = checked.admitted(row, Hold::Reserved(reservation), Some(Box::new(answer)), key);
         let cancel = job.cancel.clone();
         shared.live().insert(id, cancel.clone());
         if let Err(full) = shared.queue.push(ticket, job) {
@@ -167,7 +193,7 @@ impl Host {
             return Err(full.into());
         }
         let (shared, input) = (Arc::downgrade(shared), large.then_some(input));
-        Ok(Waiting { shared, id, cancel, input, answer, repeated: None })
+        Ok(Started { canceller: Canceller { shared, id, cancel }, input })
     }
 
     /// Takes a job in and returns at once: its price is held, and it is there after any crash.
@@ -182,7 +208,8 @@ impl Host {
             Key::Taken(guard) => Some(guard),
             Key::Done(id) => return self.job(&id),
         };
-        shared.queue.room(0)?;
+        let ticket = checked.ticket(0, false);
+        shared.queue.room(&ticket)?;
         let digest = checked.input.digest();
         let content = Arc::new(checked.input.encode());
         if content.len() > INLINE_BYTES_MAX {
@@ -195,11 +222,12 @@ impl Host {
         reach(Step::AdmitCommitted);
         // The key is in the store now.
         drop(key);
-        let ticket = checked.ticket(0);
         let job = checked.admitted(row, Hold::Pending, None, None);
         shared.live().insert(id, job.cancel.clone());
-        // A queue that was closed meanwhile leaves the job for the next start.
-        let _ = shared.queue.push_promised(ticket, job);
+        if shared.queue.push_promised(ticket, job).is_err() {
+            // A queue that was closed meanwhile leaves the job for the next start.
+            shared.live().remove(&id);
+        }
         self.job(&id)
     }
 
@@ -237,18 +265,10 @@ impl Host {
     }
 
     /// The answer to an earlier request with the same key.
-    fn repeated(&self, id: &JobId) -> Result<Waiting, JobError> {
+    fn repeated(&self, id: &JobId) -> Result<Finished, JobError> {
         let finished =
             self.result(id)?.ok_or_else(|| JobError::InFlight { key: id.to_string() })?;
-        let (_, answer) = sync_channel(1);
-        Ok(Waiting {
-            shared: Arc::downgrade(&self.shared),
-            id: *id,
-            cancel: Cancel::default(),
-            input: None,
-            answer,
-            repeated: Some(Box::new(Finished { repeated: true, ..finished })),
-        })
+        Ok(Finished { repeated: true, ..finished })
     }
 
     /// A job as it is now.
@@ -289,7 +309,7 @@ impl Host {
         let until = Instant::now().checked_add(at_most);
         loop {
             // First the ear, then the look: nothing happens in between unheard.
-            let ended = self.shared.desk.listen(id);
+            let (ear, ended) = self.shared.desk.listen_here(id);
             let job = self.job(id);
             let left = until.map_or(LONGEST_NAP, |until| {
                 until.saturating_duration_since(Instant::now()).min(LONGEST_NAP)
@@ -299,12 +319,17 @@ impl Host {
                 // Woken, or time to look again.
                 let _ = ended.recv_timeout(left);
             }
-            drop(ended);
-            self.shared.desk.tidy(id);
+            drop(ear);
             if !goes_on || left.is_zero() {
                 return job;
             }
         }
+    }
+
+    /// Calls `waiter` when a job ends, by the thread that commits it: it must be quick. A job that has
+    /// ended already is not heard of: listen first, then look.
+    pub fn listen(&self, id: &JobId, waiter: impl FnOnce() + Send + 'static) -> Ear {
+        self.shared.desk.listen(id, Box::new(waiter))
     }
 
     /// Cancels a job. One that waits ends here, without a bill; one that runs stops soon, and is
@@ -327,6 +352,63 @@ impl Host {
         Ok(())
     }
 
+    /// Takes no more jobs. Those that wait are told, or stay for the next start; those that run may end
+    /// within `grace`, and are stopped then: nobody pays for them, and those that were submitted are
+    /// run again at the next start. Returns when no job runs.
+    pub fn stop(&self, grace: Duration) {
+        self.shared.close_queue();
+        let until = Instant::now() + grace;
+        while !self.shared.live().is_empty() && Instant::now() < until {
+            thread::sleep(STOP_LOOK);
+        }
+        self.shared.interrupt();
+        while !self.shared.live().is_empty() {
+            thread::sleep(STOP_LOOK);
+        }
+    }
+
+    /// Whether jobs are taken in.
+    pub fn is_open(&self) -> bool {
+        self.shared.queue.is_open()
+    }
+
+    /// Whether a job of somebody new would find a place in the queue.
+    pub fn has_room(&self) -> bool {
+        self.shared.queue.has_room()
+    }
+
+    /// What a published package says of itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn manifest(&self, package: &Digest) -> Result<Option<Manifest>, HostFault> {
+        let found = self.shared.catalogue.find(package)?;
+        Ok(found.map(|published| published.manifest.clone()))
+    }
+
+    /// Opens a package's model, so that its next job need not. False when there is no such package.
+    ///
+    /// # Errors
+    /// When it cannot be opened: it was when it was published.
+    pub fn open_model(&self, package: &Digest) -> Result<bool, HostFault> {
+        let Some(published) = self.shared.catalogue.find(package)? else {
+            return Ok(false);
+        };
+        self.shared.catalogue.model(&published)?;
+        Ok(true)
+    }
+
+    /// Closes a package's model: its memory is free when its last job is done, and the next job opens
+    /// it again.
+    pub fn close_model(&self, package: &Digest) {
+        self.shared.catalogue.close(package);
+    }
+
+    /// Jobs that run now.
+    pub fn running(&self) -> usize {
+        self.shared.live().len().saturating_sub(self.queued())
+    }
+
     /// Jobs that wait for a worker.
     pub fn queued(&self) -> usize {
         self.shared.queue.len()
@@ -343,6 +425,11 @@ impl Host {
     /// The accounts of this host.
     pub fn accounts(&self) -> accounts::Accounts<'_> {
         accounts::Accounts::new(&self.shared.books)
+    }
+
+    /// The access keys of this host.
+    pub fn access(&self) -> Access<'_> {
+        Access::new(&self.shared.books.ledger, &self.shared.access)
     }
 
     /// What things cost.
@@ -401,12 +488,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for (_, job) in self.shared.queue.close() {
-            // Queued jobs stay in the store; those whose callers wait are told.
-            if let (Hold::Reserved(_), Some(answer)) = (&job.hold, &job.answer) {
-                let _ = answer.try_send(Err(crate::queue::Full::Closed.into()));
-            }
-        }
+        self.shared.close_queue();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of its jobs; one of its own was shown when it happened.
             let _ = worker.join();

@@ -251,6 +251,17 @@ pub struct Finished {
     pub receipt: Envelope,
     /// Whether this is the answer to an earlier request with the same key.
     pub repeated: bool,
+    /// How long it took; none when this was read from the store.
+    pub times: Option<Times>,
+}
+
+/// Where the wall-clock time of a job went. No part of its receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// From admission to its worker, the model's opening included.
+    pub waited: Duration,
+    /// In the box: placing inputs, the guest, reading outputs.
+    pub ran: Duration,
 }
 
 /// Says when a job is to stop: at its deadline, or when its owner says so.

@@ -23,6 +23,9 @@ mod records;
 mod blobs;
 mod schedule_file;
 mod accounts;
+mod access_key;
+mod access;
+mod publishers;
 mod catalogue;
 mod publish;
 mod keys_in_flight;
@@ -39,6 +42,10 @@ mod host;
 mod look;
 mod replay;
 
+pub use access::{ACCESS_REFUSED, Access, AccessError, AccessKeyError, NewAccessKey};
+pub use access_key::{
+    AccessKey, AccessKeyId, Grant, ParseAccessKeyIdError, Scope, Scopes, Secret, space_of,
+};
 pub use accounts::Accounts;
 pub use blobs::{BlobFolder, Blobs};
 pub use books::BooksError;
@@ -48,15 +55,18 @@ pub use folder::{Config, DataFolder};
 pub use host::Host;
 pub use job::{
     End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
+    Times,
 };
 pub use limits::{HostLimits, Keep};
 pub use look::Look;
 pub use price::{Bill, PriceError, Schedule};
 pub use publish::Publication;
+pub use publishers::SpaceError;
 pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
 pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
+pub use shared::Ear;
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
-pub use waiting::{Canceller, Waiting};
+pub use waiting::{Canceller, Started, Waiting};

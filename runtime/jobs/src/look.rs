@@ -123,6 +123,7 @@ pub(crate) fn finished(
         log: details.log.unwrap_or_default(),
         receipt: logged.envelope,
         repeated: false,
+        times: None,
         job,
     })
 }

@@ -6,6 +6,10 @@
 //! wait. An account that comes back starts where the others are: idle time is not saved up.
 //!
 //! Within an account, the higher priority comes first, then the earlier job.
+//!
+//! Jobs whose callers wait are taken in as long as they can begin soon: the fuel of those that wait is
+//! bounded. Where it is used up, an account with less than its share of it may still bring a job, so
+//! that nobody keeps the others out.
 
 use crate::job::{JobId, Priority};
 use fuelbox_ledger::AccountId;
@@ -24,6 +28,15 @@ pub(crate) struct Ticket {
     pub(crate) expected_fuel: u64,
     /// Memory that it takes while it waits.
     pub(crate) bytes: u64,
+    /// Whether its caller waits for it.
+    pub(crate) prompt: bool,
+}
+
+impl Ticket {
+    /// What it adds to the fuel that callers wait for.
+    fn prompt_fuel(&self) -> u64 {
+        if self.prompt { self.expected_fuel } else { 0 }
+    }
 }
 
 /// Why a job cannot wait here.
@@ -36,6 +49,14 @@ pub enum Full {
     /// Too large.
     #[error("the queue is full: jobs of {bytes} bytes would wait, allowed are {allowed}")]
     Bytes { bytes: u64, allowed: u64 },
+    /// Too much for one account.
+    #[error(
+        "the account's share of the queue is full: {jobs} of its jobs wait, allowed are {allowed}"
+    )]
+    Account { jobs: usize, allowed: usize },
+    /// Too long.
+    #[error("the queue is full: jobs of {fuel} fuel would be waited for, allowed are {allowed}")]
+    Work { fuel: u64, allowed: u64 },
     /// No more jobs are taken.
     #[error("the host is shutting down")]
     Closed,
@@ -46,15 +67,19 @@ pub enum Full {
 pub struct QueueLimits {
     /// Jobs.
     pub jobs: usize,
+    /// Jobs of one account.
+    pub account_jobs: usize,
     /// Bytes of requests that wait in memory.
     pub bytes: u64,
+    /// Fuel that jobs whose callers wait are expected to burn.
+    pub prompt_fuel: u64,
 }
 
 impl Default for QueueLimits {
-    /// 10,000 jobs (seconds of small models, minutes of large ones: who would wait longer should hear
-    /// so at once) with 1 GiB of requests.
+    /// 10,000 jobs, 5,000 of them one account's, with 1 GiB of requests. Callers wait for 10 G fuel at
+    /// most, some five seconds of two cores: who would wait longer should hear so at once.
     fn default() -> Self {
-        Self { jobs: 10_000, bytes: 1 << 30 }
+        Self { jobs: 10_000, account_jobs: 5_000, bytes: 1 << 30, prompt_fuel: 10_000_000_000 }
     }
 }
 
@@ -76,6 +101,7 @@ struct State<T> {
     /// Arrivals so far.
     arrivals: u64,
     bytes: u64,
+    prompt_fuel: u64,
     closed: bool,
 }
 
@@ -85,6 +111,8 @@ type Place = (std::cmp::Reverse<Priority>, u64);
 struct Account<T> {
     time: u128,
     waiting: BTreeMap<Place, (Ticket, T)>,
+    /// Of the jobs that wait.
+    prompt_fuel: u64,
     /// Jobs that workers have.
     running: usize,
 }
@@ -98,6 +126,7 @@ impl<T> Queue<T> {
             now: 0,
             arrivals: 0,
             bytes: 0,
+            prompt_fuel: 0,
             closed: false,
         };
         Self { limits, state: Mutex::new(state), changed: Condvar::new() }
@@ -108,15 +137,26 @@ impl<T> Queue<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more job of this size may wait. Only a look: the answer may change.
-    pub(crate) fn room(&self, bytes: u64) -> Result<(), Full> {
-        self.lock().room(self.limits, bytes)
+    /// Whether one more job may wait. Only a look: the answer may change.
+    pub(crate) fn room(&self, ticket: &Ticket) -> Result<(), Full> {
+        self.lock().room(self.limits, ticket)
+    }
+
+    /// Whether it takes jobs at all.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
+    /// Whether it could take a job of a new account.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.lock();
+        !state.closed && state.places.len() < self.limits.jobs
     }
 
     /// Lets a job wait.
     pub(crate) fn push(&self, ticket: Ticket, job: T) -> Result<(), Full> {
         let mut state = self.lock();
-        state.room(self.limits, ticket.bytes)?;
+        state.room(self.limits, &ticket)?;
         state.push(ticket, job);
         drop(state);
         self.changed.notify_one();
@@ -178,7 +218,7 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
-    fn room(&self, limits: QueueLimits, bytes: u64) -> Result<(), Full> {
+    fn room(&self, limits: QueueLimits, ticket: &Ticket) -> Result<(), Full> {
         if self.closed {
             return Err(Full::Closed);
         }
@@ -186,9 +226,24 @@ impl<T> State<T> {
         if jobs >= limits.jobs {
             return Err(Full::Jobs { jobs, allowed: limits.jobs });
         }
-        let bytes = self.bytes.saturating_add(bytes);
+        let bytes = self.bytes.saturating_add(ticket.bytes);
         if bytes > limits.bytes {
             return Err(Full::Bytes { bytes, allowed: limits.bytes });
+        }
+        let account = self.accounts.get(&ticket.account);
+        let own_jobs = account.map_or(0, |account| account.waiting.len());
+        if own_jobs >= limits.account_jobs {
+            return Err(Full::Account { jobs: own_jobs, allowed: limits.account_jobs });
+        }
+        if !ticket.prompt || self.prompt_fuel == 0 {
+            return Ok(());
+        }
+        let fuel = self.prompt_fuel.saturating_add(ticket.expected_fuel);
+        let own = account.map_or(0, |account| account.prompt_fuel);
+        let others = self.turns.len() as u64 - u64::from(own_jobs > 0);
+        let share = limits.prompt_fuel / (others + 1);
+        if fuel > limits.prompt_fuel && own.saturating_add(ticket.expected_fuel) > share {
+            return Err(Full::Work { fuel, allowed: limits.prompt_fuel });
         }
         Ok(())
     }
@@ -202,12 +257,15 @@ impl<T> State<T> {
         let account = self.accounts.entry(ticket.account.clone()).or_insert_with(|| Account {
             time: now,
             waiting: BTreeMap::new(),
+            prompt_fuel: 0,
             running: 0,
         });
         if account.waiting.is_empty() {
             account.time = account.time.max(now);
             self.turns.insert((account.time, ticket.account.clone()));
         }
+        self.prompt_fuel = self.prompt_fuel.saturating_add(ticket.prompt_fuel());
+        account.prompt_fuel = account.prompt_fuel.saturating_add(ticket.prompt_fuel());
         account.waiting.insert(place, (ticket, job));
     }
 
@@ -218,6 +276,8 @@ impl<T> State<T> {
         self.now = time;
         account.time = time.saturating_add(ticket.expected_fuel.into());
         account.running += 1;
+        account.prompt_fuel = account.prompt_fuel.saturating_sub(ticket.prompt_fuel());
+        self.prompt_fuel = self.prompt_fuel.saturating_sub(ticket.prompt_fuel());
         if !account.waiting.is_empty() {
             self.turns.insert((account.time, id));
         }
@@ -244,6 +304,8 @@ impl<T> State<T> {
         let (account_id, place) = self.places.remove(id)?;
         let account = self.accounts.get_mut(&account_id)?;
         let (ticket, job) = account.waiting.remove(&place)?;
+        account.prompt_fuel = account.prompt_fuel.saturating_sub(ticket.prompt_fuel());
+        self.prompt_fuel = self.prompt_fuel.saturating_sub(ticket.prompt_fuel());
         self.bytes = self.bytes.saturating_sub(ticket.bytes);
         if account.waiting.is_empty() {
             self.turns.remove(&(account.time, account_id.clone()));
@@ -281,11 +343,12 @@ mod tests {
             priority: Priority::new(priority).expect("a priority"),
             expected_fuel: fuel,
             bytes: 10,
+            prompt: true,
         }
     }
 
     fn queue(jobs: usize, bytes: u64) -> Queue<&'static str> {
-        Queue::new(QueueLimits { jobs, bytes })
+        Queue::new(QueueLimits { jobs, bytes, account_jobs: jobs, prompt_fuel: 1_000_000 })
     }
 
     /// Pops what waits, in order, each job done before the next.
@@ -360,7 +423,7 @@ mod tests {
         queue.push(Ticket { bytes: 15, ..large }, "2").expect("room");
         let full = Full::Jobs { jobs: 2, allowed: 2 };
         assert_eq!(queue.push(ticket("b", 5, 1), "3"), Err(full.clone()));
-        assert_eq!(queue.room(0), Err(full));
+        assert_eq!(queue.room(&ticket("b", 5, 1)), Err(full));
         queue.push_promised(ticket("b", 5, 1), "3").expect("promised");
         assert_eq!(queue.remove(&first.id).map(|(_, job)| job), Some("1"));
         assert!(queue.remove(&first.id).is_none());
@@ -369,6 +432,34 @@ mod tests {
         assert_eq!(left, ["2", "3"]);
         assert!(queue.pop().is_none());
         assert_eq!(queue.push(ticket("a", 5, 1), "4"), Err(Full::Closed));
+    }
+
+    #[test]
+    fn callers_wait_for_so_much_fuel_and_each_account_has_its_share_of_it() {
+        let limits = QueueLimits { jobs: 100, account_jobs: 3, bytes: 1_000, prompt_fuel: 100 };
+        let queue = Queue::new(limits);
+        // Alone, a job may be larger than all that may wait.
+        queue.push(ticket("a", 5, 500), "large").expect("room");
+        queue.pop().expect("open");
+        queue.push(ticket("a", 5, 60), "1").expect("room");
+        let full = Full::Work { fuel: 101, allowed: 100 };
+        assert_eq!(queue.push(ticket("a", 5, 41), "2"), Err(full));
+        queue.push(ticket("a", 5, 40), "2").expect("room");
+        // Another one has half of it, the third a third.
+        queue.push(ticket("b", 5, 50), "3").expect("room");
+        assert_eq!(queue.push(ticket("b", 5, 1), "4"), Err(Full::Work { fuel: 151, allowed: 100 }));
+        queue.push(ticket("c", 5, 33), "4").expect("room");
+        assert!(queue.push(ticket("d", 5, 26), "5").is_err());
+        // Those whose callers do not wait are counted, not weighed.
+        queue.push(Ticket { prompt: false, ..ticket("a", 5, 1 << 40) }, "5").expect("room");
+        let full = Full::Account { jobs: 3, allowed: 3 };
+        assert_eq!(queue.push(Ticket { prompt: false, ..ticket("a", 5, 1) }, "6"), Err(full));
+        while queue.len() > 0 {
+            let (ticket, _) = queue.pop().expect("open");
+            queue.done(&ticket, 1);
+        }
+        assert_eq!(queue.lock().prompt_fuel, 0);
+        queue.push(ticket("a", 5, 100), "7").expect("room");
     }
 
     #[test]

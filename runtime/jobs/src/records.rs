@@ -4,13 +4,13 @@ use crate::{
     catalogue::{Published, Quote},
     fault::HostFault,
     job::{End, JobId, JobRecord, Priority, State},
-    tables::{self, LogTiles},
+    tables::{self, LogTiles, credits, unsigned},
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::Manifest;
 use fuelbox_ledger::{AccountId, Credits, Reader};
 use fuelbox_receipt::{Envelope, log::Tree};
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::HashMap;
 
 /// The store, for reading.
@@ -419,19 +419,5 @@ fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         memory_limit_bytes: unsigned(row, 10)?,
         end,
         detail: row.get(18)?,
-    })
-}
-
-/// All 64 bits of a column.
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(column).map(i64::cast_unsigned)
-}
-
-fn credits(row: &Row<'_>, column: usize) -> rusqlite::Result<Credits> {
-    let micros = row.get::<_, i64>(column)?;
-    let credits = u64::try_from(micros).ok().and_then(Credits::from_micros);
-    credits.ok_or_else(|| {
-        let text = format!("an amount of {micros} micro-credits").into();
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, text)
     })
 }

@@ -73,6 +73,7 @@ fn requeued(
         priority: job.priority,
         expected_fuel: job.fuel_limit / 2,
         bytes: 0,
+        prompt: false,
     };
     let row = JobRow {
         id: job.id,
@@ -101,6 +102,7 @@ fn requeued(
         prices,
         cancel: stop_at(left),
         answer: None,
+        since: std::time::Instant::now(),
         key: None,
     };
     Ok((ticket, admitted))

@@ -1,6 +1,7 @@
 //! What workers, callers and the janitor share.
 
 use crate::{
+    access::AccessCache,
     admit::Admitted,
     blobs::Blobs,
     books::{Books, Hold},
@@ -10,17 +11,18 @@ use crate::{
     keys_in_flight::KeysInFlight,
     limits::Keep,
     price::PriceList,
-    queue::Queue,
+    queue::{Full, Queue},
     tables,
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::Cancel;
 use fuelbox_receipt::{Envelope, KeyStore, Receipt};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, sync_channel},
     },
     time::SystemTime,
 };
@@ -33,9 +35,12 @@ pub(crate) struct Shared {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
+    pub(crate) access: AccessCache,
     pub(crate) keep: Keep,
     /// How to stop each job that waits or runs.
     pub(crate) live: Mutex<HashMap<JobId, Cancel>>,
+    /// Jobs that the host stopped on its own account.
+    pub(crate) interrupted: Mutex<HashSet<JobId>>,
     pub(crate) desk: Arc<Desk>,
 }
 
@@ -43,7 +48,9 @@ pub(crate) struct Shared {
 /// the ledger that it belongs to.
 #[derive(Default)]
 pub(crate) struct Desk {
-    waiters: Mutex<HashMap<JobId, Vec<SyncSender<()>>>>,
+    waiters: Mutex<HashMap<JobId, Vec<(u64, Waiter)>>>,
+    /// Counts those who ever listened.
+    tickets: AtomicU64,
     /// Jobs whose hold could not be given back when their worker tried.
     to_void: Mutex<Vec<(JobId, String)>>,
     /// Rung when there is something for the janitor; true when it is to go.
@@ -82,6 +89,41 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes no more jobs. Queued ones stay in the store; those whose callers wait are told.
+    pub(crate) fn close_queue(self: &Arc<Self>) {
+        for (_, job) in self.queue.close() {
+            self.leave(job);
+        }
+    }
+
+    /// Stops all jobs that run, as the host's own doing: nobody pays for them.
+    pub(crate) fn interrupt(&self) {
+        let live = self.live();
+        let mut interrupted = self.interrupted();
+        for (id, cancel) in live.iter() {
+            // One that its owner stopped, or its deadline, is on its way.
+            if !cancel.is_due() {
+                interrupted.insert(*id);
+                cancel.cancel();
+            }
+        }
+    }
+
+    pub(crate) fn interrupted(&self) -> MutexGuard<'_, HashSet<JobId>> {
+        self.interrupted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of a job that this host will not run any more before it stops.
+    pub(crate) fn leave(self: &Arc<Self>, job: Admitted) {
+        match &job.hold {
+            Hold::Reserved(_) => self.drop_unstarted(job, State::Cancelled, Full::Closed.into()),
+            Hold::Pending => {
+                self.live().remove(&job.row.id);
+                self.desk.wake(&job.row.id);
+            }
+        }
+    }
+
     /// Lets go of a job that will not be settled: its hold is free, and its owner hears why.
     pub(crate) fn drop_unstarted(self: &Arc<Self>, job: Admitted, state: State, error: JobError) {
         let Admitted { row, hold, answer, key, .. } = job;
@@ -92,8 +134,7 @@ impl Shared {
         }
         drop(key);
         if let Some(answer) = answer {
-            // Whoever waited may be gone.
-            let _ = answer.try_send(Err(error));
+            answer(Err(error));
         }
         self.desk.wake(&row.id);
     }
@@ -124,38 +165,55 @@ impl Desk {
         !self.to_void.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Registers somebody who waits for a job's end.
-    pub(crate) fn listen(&self, id: &JobId) -> Receiver<()> {
-        let (sender, receiver) = sync_channel(1);
+    /// Registers somebody who waits for a job's end, until the ear is dropped.
+    pub(crate) fn listen(self: &Arc<Self>, id: &JobId, waiter: Waiter) -> Ear {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        waiters.entry(*id).or_default().push(sender);
-        receiver
+        waiters.entry(*id).or_default().push((ticket, waiter));
+        Ear { desk: self.clone(), id: *id, ticket }
     }
 
-    /// Forgets those who went away.
-    pub(crate) fn tidy(&self, id: &JobId) {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listeners) = waiters.get_mut(id) {
-            listeners.retain(|listener| !is_gone(listener));
-            if listeners.is_empty() {
-                waiters.remove(id);
-            }
-        }
+    /// As [`Desk::listen`], for a thread that waits.
+    pub(crate) fn listen_here(self: &Arc<Self>, id: &JobId) -> (Ear, Receiver<()>) {
+        let (sender, receiver) = sync_channel(1);
+        // The receiver may be gone.
+        let waiter = Box::new(move || {
+            let _ = sender.try_send(());
+        });
+        (self.listen(id, waiter), receiver)
     }
 
     /// Wakes all who wait for a job.
     pub(crate) fn wake(&self, id: &JobId) {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        for waiter in waiters.remove(id).unwrap_or_default() {
-            let _ = waiter.try_send(());
+        let woken = waiters.remove(id).unwrap_or_default();
+        drop(waiters);
+        for (_, waiter) in woken {
+            waiter();
         }
     }
 }
 
-/// Whether nobody hears a sender any more. Its one place may be taken by a word that was not heard
-/// yet.
-fn is_gone(sender: &SyncSender<()>) -> bool {
-    matches!(sender.try_send(()), Err(std::sync::mpsc::TrySendError::Disconnected(())))
+/// Called once, when a job ends or is about to. It must be quick, and must not wait.
+pub(crate) type Waiter = Box<dyn FnOnce() + Send>;
+
+/// Somebody listens for a job's end; dropped, he is forgotten.
+pub struct Ear {
+    desk: Arc<Desk>,
+    id: JobId,
+    ticket: u64,
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let mut waiters = self.desk.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listeners) = waiters.get_mut(&self.id) {
+            listeners.retain(|(ticket, _)| *ticket != self.ticket);
+            if listeners.is_empty() {
+                waiters.remove(&self.id);
+            }
+        }
+    }
 }
 
 /// Milliseconds since 1970 in UTC.
@@ -170,17 +228,15 @@ mod tests {
 
     #[test]
     fn who_waited_leaves_nothing_behind() {
-        let (desk, id) = (Desk::default(), JobId::new());
-        let (first, second) = (desk.listen(&id), desk.listen(&id));
+        let (desk, id) = (Arc::new(Desk::default()), JobId::new());
+        let (first, second) = (desk.listen_here(&id), desk.listen_here(&id));
         drop(first);
-        desk.tidy(&id);
         assert_eq!(desk.waiters.lock().expect("a lock")[&id].len(), 1);
         desk.wake(&id);
-        assert!(second.recv().is_ok());
+        assert!(second.1.recv().is_ok());
         drop(second);
-        let third = desk.listen(&id);
+        let third = desk.listen_here(&id);
         drop(third);
-        desk.tidy(&id);
         assert!(desk.waiters.lock().expect("a lock").is_empty());
     }
 }

@@ -11,12 +11,13 @@ use crate::{
     steps::{Step, reach},
 };
 use fuelbox_digest::Digest;
-use fuelbox_ledger::Extension;
+use fuelbox_ledger::{Credits, Extension, OpenError};
 use fuelbox_receipt::{
     Envelope, KeyId,
     log::{ENTRY_BYTES, HASH_BYTES, TILE_WIDTH, Tiles, Tree, bundle_entries, leaf_hash},
 };
-use rusqlite::{Connection, OptionalExtension, params, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use std::{cmp::Ordering, path::Path};
 
 /// Content up to this size lies in the database, in the transaction of its job; larger content in a
 /// file. SQLite reads and writes blobs below about 100 kB faster than a file system does
@@ -24,7 +25,9 @@ use rusqlite::{Connection, OptionalExtension, params, types::Type};
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// The tables, one script for each version.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[VERSION_1, include_str!("migration-2.sql")];
+
+const VERSION_1: &str = "
 CREATE TABLE schedule (
     version INTEGER PRIMARY KEY,
     digest BLOB NOT NULL CHECK (length(digest) = 32),
@@ -127,7 +130,25 @@ CREATE TABLE blob (
     UNIQUE (epoch, digest)
 ) STRICT;
 CREATE INDEX blob_expires ON blob (expires_unix_ms);
-"];
+";
+
+/// The name of these tables' version in the ledger.
+const COMPONENT: &str = "jobs";
+
+/// Whether the tables are those of this program, for those who cannot change them.
+pub(crate) fn check_version(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sql = "SELECT coalesce(max(version), 0) FROM component WHERE name = ?1";
+    let found = connection.query_row(sql, [COMPONENT], |row| row.get::<_, u32>(0));
+    let store =
+        |error: rusqlite::Error| OpenError::Store { path: path.into(), source: error.into() };
+    let (found, needed) = (found.map_err(store)?, MIGRATIONS.len() as u32);
+    let (path, component) = (path.into(), COMPONENT.into());
+    match found.cmp(&needed) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(OpenError::Older { path, component, found, needed }),
+        Ordering::Greater => Err(OpenError::Newer { path, component, found, known: needed }),
+    }
+}
 
 /// What the writer keeps in memory beside the rows.
 pub(crate) struct Tables {
@@ -142,7 +163,7 @@ impl Tables {
 
 impl Extension for Tables {
     fn component(&self) -> &'static str {
-        "jobs"
+        COMPONENT
     }
 
     fn migrations(&self) -> &'static [&'static str] {
@@ -272,6 +293,21 @@ where
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
+/// All 64 bits of a column.
+pub(crate) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+/// An amount.
+pub(crate) fn credits(row: &Row<'_>, column: usize) -> rusqlite::Result<Credits> {
+    let micros = row.get::<_, i64>(column)?;
+    let credits = u64::try_from(micros).ok().and_then(Credits::from_micros);
+    credits.ok_or_else(|| {
+        let text = format!("an amount of {micros} micro-credits").into();
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, text)
+    })
+}
+
 /// A state by its name.
 pub(crate) fn state(name: &str) -> rusqlite::Result<State> {
     let unknown = || format!("job state '{name}'").into();
@@ -339,9 +375,7 @@ mod tests {
     #[test]
     fn content_is_found_in_every_epoch_and_is_there_once_in_each() {
         let connection = Connection::open_in_memory().expect("a database");
-        for script in MIGRATIONS {
-            connection.execute_batch(script).expect("tables");
-        }
+        connection.execute_batch(VERSION_1).expect("tables");
         assert_eq!(blob(&connection, &Digest::of(b"")).expect("read"), None);
         let keep = |content: &[u8], expires| {
             keep_blob(&connection, &Digest::of(content), Some(content), 1, expires).expect("kept");

@@ -9,25 +9,53 @@ use crate::{
 use fuelbox_engine::Cancel;
 use std::sync::{Arc, Weak, mpsc::Receiver};
 
+/// A job that was admitted.
+pub struct Started {
+    pub(crate) canceller: Canceller,
+    /// There when it is large.
+    pub(crate) input: Option<Arc<Input>>,
+}
+
+impl Started {
+    pub(crate) fn repeated(shared: Weak<Shared>, id: JobId) -> Self {
+        Self { canceller: Canceller { shared, id, cancel: Cancel::default() }, input: None }
+    }
+
+    /// The job's name.
+    pub fn id(&self) -> JobId {
+        self.canceller.id
+    }
+
+    /// Something to stop the job with.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// What can be done beside the job while it runs, when its input is large: hashing it. Whoever
+    /// has a thread to spare calls this; the worker does it otherwise.
+    pub fn side_work(&self) -> Option<impl FnOnce() + Send + use<>> {
+        let input = self.input.clone()?;
+        Some(move || {
+            input.digest();
+        })
+    }
+}
+
 /// A job that somebody waits for.
 pub struct Waiting {
-    pub(crate) shared: Weak<Shared>,
-    pub(crate) id: JobId,
-    pub(crate) cancel: Cancel,
-    pub(crate) input: Option<Arc<Input>>,
+    pub(crate) started: Started,
     pub(crate) answer: Receiver<Result<Finished, JobError>>,
-    pub(crate) repeated: Option<Box<Finished>>,
 }
 
 impl Waiting {
     /// The job's name.
     pub fn id(&self) -> JobId {
-        self.id
+        self.started.id()
     }
 
     /// Something to stop the job with while another thread waits for it.
     pub fn canceller(&self) -> Canceller {
-        Canceller { shared: self.shared.clone(), id: self.id, cancel: self.cancel.clone() }
+        self.started.canceller()
     }
 
     /// Waits for the job's end.
@@ -35,11 +63,8 @@ impl Waiting {
     /// # Errors
     /// When the host failed, or the job was cancelled before it began. Then nothing was billed.
     pub fn wait(self) -> Result<Finished, JobError> {
-        if let Some(finished) = self.repeated {
-            return Ok(*finished);
-        }
-        if let Some(input) = &self.input {
-            input.digest();
+        if let Some(work) = self.started.side_work() {
+            work();
         }
         self.answer.recv().unwrap_or_else(|_| {
             let text = "the job was lost on its way".into();
@@ -51,9 +76,9 @@ impl Waiting {
 /// Stops a job: what a server calls when its client goes away.
 #[derive(Clone)]
 pub struct Canceller {
-    shared: Weak<Shared>,
-    id: JobId,
-    cancel: Cancel,
+    pub(crate) shared: Weak<Shared>,
+    pub(crate) id: JobId,
+    pub(crate) cancel: Cancel,
 }
 
 impl Canceller {

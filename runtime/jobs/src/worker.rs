@@ -4,12 +4,12 @@
 //! on with the next one.
 
 use crate::{
-    admit::{Admitted, Input, Source},
+    admit::{Admitted, Answer, Input, Source},
     books::{Blob, Hold, JobResult, JobRow, Settlement},
     catalogue::NewShapes,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
-    job::{End, Finished, JobRecord, State},
+    job::{End, Finished, JobRecord, State, Times},
     queue::Ticket,
     shared::Shared,
     steps::{Step, reach},
@@ -24,7 +24,8 @@ use fuelbox_receipt::{self as receipt, Receipt};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
+    time::Instant,
 };
 
 /// Serves the queue until it is closed. `number` counts the workers.
@@ -64,10 +65,19 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     let run = AssertUnwindSafe(|| run(shared, &mut job));
     let result = catch_unwind(run)
         .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }));
+    if shared.interrupted().remove(&id) && is_cancelled(&result) {
+        shared.queue.done(ticket, 0);
+        if matches!(job.hold, Hold::Pending) {
+            // Should this fail, the job is found as after a crash.
+            shared.books.put_back(id);
+        }
+        return shared.leave(job);
+    }
     match result {
         Ok(ran) => {
             shared.live().remove(&id);
             shared.queue.done(ticket, ran.result.fuel);
+            job.published.burned(ran.result.fuel);
             settle(shared, job, ran);
         }
         Err(fault) => {
@@ -75,6 +85,10 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
             shared.drop_unstarted(job, State::Faulted, fault.into());
         }
     }
+}
+
+fn is_cancelled(result: &Result<Ran, HostFault>) -> bool {
+    result.as_ref().is_ok_and(|ran| ran.result.state == State::Cancelled)
 }
 
 fn last_words(panic: &(dyn Any + Send)) -> String {
@@ -94,6 +108,7 @@ struct Ran {
     result: JobResult,
     outputs: Outputs,
     new_shapes: Option<NewShapes>,
+    times: Times,
 }
 
 /// Runs an admitted job, and makes all that its settlement takes.
@@ -122,7 +137,10 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
         load_limit: job.row.load_limit.filter(|_| new.is_some()),
         cancel: &job.cancel,
     };
+    let started = Instant::now();
+    let waited = started.duration_since(job.since);
     let executed = execute(&work)?;
+    let ran = started.elapsed();
     reach(Step::Executed);
     let expires_unix_ms = shared.expires();
     let keeps = |bytes: usize| bytes <= INLINE_BYTES_MAX || !waits || shared.keep.large_of_waiting;
@@ -219,7 +237,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
         log,
         blobs,
     };
-    Ok(Ran { result, outputs, new_shapes })
+    Ok(Ran { result, outputs, new_shapes, times: Times { waited, ran } })
 }
 
 /// A model's assets as receipts have them.
@@ -283,8 +301,8 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     let Admitted { row, hold, published, answer, key, .. } = job;
     let id = row.id;
     let waits = matches!(hold, Hold::Reserved(_));
-    let Ran { result, outputs, new_shapes } = ran;
-    let finished = answer.as_ref().map(|_| finished(&row, &result, outputs));
+    let Ran { result, outputs, new_shapes, times } = ran;
+    let finished = answer.as_ref().map(|_| finished(&row, &result, outputs, times));
     let publisher = published.publisher.clone();
     let shapes = new_shapes.as_ref().map(|new| new.shapes);
     let settlement = Arc::new(Settlement { row, hold, publisher, result, shapes });
@@ -302,20 +320,16 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     });
 }
 
-fn reply(
-    answer: Option<SyncSender<Result<Finished, JobError>>>,
-    result: Result<(), JobError>,
-    finished: Option<Finished>,
-) {
+fn reply(answer: Option<Answer>, result: Result<(), JobError>, finished: Option<Finished>) {
     let (Some(answer), Some(finished)) = (answer, finished) else {
         return;
     };
     // Whoever waited may be gone: the job is done and paid for all the same.
-    let _ = answer.try_send(result.map(|()| finished));
+    answer(result.map(|()| finished));
     reach(Step::Answered);
 }
 
-fn finished(row: &JobRow, result: &JobResult, outputs: Outputs) -> Finished {
+fn finished(row: &JobRow, result: &JobResult, outputs: Outputs, times: Times) -> Finished {
     let job = JobRecord {
         id: row.id,
         account: row.account.clone(),
@@ -347,5 +361,6 @@ fn finished(row: &JobRow, result: &JobResult, outputs: Outputs) -> Finished {
         log: result.log.clone(),
         receipt: result.receipt.clone(),
         repeated: false,
+        times: Some(times),
     }
 }

@@ -100,7 +100,9 @@ impl From<JobError> for Failure {
             }
             JobError::Rejected(error) => Exit::of_rejected(error),
             JobError::Price(error) => Exit::of_price(error),
-            JobError::Busy(Full::Jobs { .. } | Full::Bytes { .. }) => Exit::Limit,
+            JobError::Busy(
+                Full::Jobs { .. } | Full::Bytes { .. } | Full::Account { .. } | Full::Work { .. },
+            ) => Exit::Limit,
             JobError::Busy(Full::Closed) | JobError::Fault(_) => Exit::Host,
         };
         Self::message(exit, words(&error))

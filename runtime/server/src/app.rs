@@ -1,0 +1,50 @@
+//! What all requests share.
+
+use crate::{
+    config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
+};
+use fuelbox_jobs::{DataFolder, Host};
+use std::{sync::Arc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A host with a server around it.
+pub(crate) struct App {
+    pub(crate) host: Arc<Host>,
+    pub(crate) folder: DataFolder,
+    pub(crate) limits: Limits,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) models: Arc<Models>,
+    pub(crate) rates: Rates,
+    pub(crate) publishing: Publishing,
+    /// Cancelled when the server is told to stop.
+    pub(crate) stop: CancellationToken,
+    pub(crate) started: Instant,
+}
+
+impl App {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        folder: DataFolder,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            bodies: BodyBudget::new(limits.bodies_bytes),
+            models: Arc::new(Models::new(host.clone(), folder.clone())),
+            rates: Rates::new(&limits),
+            publishing: Publishing::start(host.clone(), limits.publishing),
+            started: Instant::now(),
+            host,
+            folder,
+            limits,
+            stop,
+        })
+    }
+
+    /// Whether a job that came now would be taken in.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.stop.is_cancelled()
+            && self.host.has_room()
+            && self.host.read(|records| records.log_size().is_ok()).unwrap_or(false)
+    }
+}

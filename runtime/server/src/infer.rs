@@ -1,0 +1,145 @@
+//! Inference: tensors and options become a job that is waited for, and its answer.
+//!
+//! Invariant: a job whose client went away is stopped, unless the client gave it a key: then it ends,
+//! and whoever comes again with the key gets its answer. Knows neither JSON nor gRPC.
+
+use crate::{
+    access::Caller,
+    app::App,
+    models::Model,
+    refusal::{Code, Refusal, not_completed},
+};
+use fuelbox_engine::{OwnedParameter, Tensor};
+use fuelbox_jobs::{
+    Canceller, Finished, JobError, JobRequest, LimitsWanted, Priority, Scope, State,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::oneshot, task};
+
+/// What a caller may choose beside the inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    pub(crate) limits: LimitsWanted,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) priority: Priority,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// A request for a model.
+pub(crate) struct Call {
+    pub(crate) inputs: Vec<Tensor>,
+    /// The model's own.
+    pub(crate) parameters: Vec<OwnedParameter>,
+    pub(crate) options: Options,
+}
+
+/// The job that a call asks for.
+pub(crate) fn job_request(caller: &Caller, model: &Model, call: Call) -> JobRequest {
+    let Call { inputs, parameters, options } = call;
+    let Options { seed, limits, deadline, priority, idempotency_key } = options;
+    JobRequest {
+        parameters,
+        seed,
+        limits,
+        deadline,
+        priority,
+        key: idempotency_key,
+        ..JobRequest::new(caller.account().clone(), model.digest, inputs)
+    }
+}
+
+/// Whether this caller may run this model now.
+pub(crate) fn may_run(app: &App, caller: &Caller, model: &Model) -> Result<(), Refusal> {
+    caller.must(Scope::Caller)?;
+    if app.models.is_loaded(&model.digest) {
+        return Ok(());
+    }
+    let (name, version) = model.key();
+    let sentence = format!("model '{name}' version '{version}' is unloaded");
+    Err(Refusal::new(Code::Unavailable, sentence))
+}
+
+/// Runs a call and waits for its answer. Dropping the future is how its client goes away.
+///
+/// What comes back is a job that completed; one that did not is a refusal with a bill.
+pub(crate) async fn infer(
+    app: &Arc<App>,
+    caller: &Caller,
+    model: &Arc<Model>,
+    call: Call,
+) -> Result<Finished, Refusal> {
+    let received = Instant::now();
+    let result = run(app, caller, model, call).await;
+    let job = match &result {
+        Ok(finished) => Some(&finished.job).filter(|_| !finished.repeated),
+        Err(refusal) => refusal.job.as_deref().filter(|_| !refusal.repeated),
+    };
+    if let Some(end) = job.and_then(|job| job.end.as_ref()) {
+        let fuel = end.fuel.saturating_add(end.load_fuel.unwrap_or(0));
+        model.stats.billed(fuel, end.credits.micros());
+    }
+    if result.is_err() {
+        model.stats.failed(received.elapsed());
+    }
+    result
+}
+
+async fn run(
+    app: &Arc<App>,
+    caller: &Caller,
+    model: &Arc<Model>,
+    call: Call,
+) -> Result<Finished, Refusal> {
+    may_run(app, caller, model)?;
+    let _place = model.place(app.limits.package_jobs)?;
+    let keyed = call.options.idempotency_key.is_some();
+    let request = job_request(caller, model, call);
+    let (sender, answer) = oneshot::channel();
+    // Whoever waited may be gone.
+    let answered = move |result: Result<Finished, JobError>| drop(sender.send(result));
+    let started = if keyed {
+        // The key is looked up in the store, and the inputs are hashed.
+        let host = app.host.clone();
+        task::spawn_blocking(move || host.start_with(request, answered)).await.map_err(lost)??
+    } else {
+        app.host.start_with(request, answered)?
+    };
+    let leaving = Leaving((!keyed).then(|| started.canceller()));
+    if let Some(work) = started.side_work() {
+        // Not waited for: the job does it when nobody else has.
+        drop(task::spawn_blocking(work));
+    }
+    let finished = answer.await.map_err(lost)??;
+    leaving.stay();
+    match finished.job.state {
+        State::Succeeded => Ok(finished),
+        State::Queued | State::Running | State::Failed | State::Cancelled | State::Faulted => {
+            Err(Refusal { repeated: finished.repeated, ..not_completed(finished.job) })
+        }
+    }
+}
+
+fn lost(error: impl std::error::Error) -> Refusal {
+    Refusal::fault(&error)
+}
+
+/// Stops a job when its client goes away.
+struct Leaving(Option<Canceller>);
+
+impl Leaving {
+    fn stay(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(canceller) = self.0.take() {
+            canceller.cancel();
+        }
+    }
+}

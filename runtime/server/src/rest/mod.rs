@@ -1,0 +1,62 @@
+//! The Open Inference Protocol, version 2, over HTTP, with the extensions that the server's metadata
+//! lists.
+
+mod health;
+mod infer;
+mod models;
+mod repository;
+
+pub(crate) use health::ready as healthz;
+
+use crate::{app::App, problem};
+use axum::{
+    Router,
+    middleware::map_response,
+    routing::{get, post},
+};
+use std::sync::Arc;
+
+/// What this server offers beyond the core of the protocol, by the names that clients look for.
+pub(crate) const EXTENSIONS: [&str; 7] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
+
+/// All paths under `/v2`.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let model = |version: &str, action: &str| format!("/v2/models/{{name}}{version}{action}");
+    let mut router = Router::new()
+        .route("/v2", get(health::metadata))
+        .route("/v2/", get(health::metadata))
+        .route("/v2/health/live", get(health::live))
+        .route("/v2/health/ready", get(health::ready))
+        .route("/v2/models/stats", get(models::all_statistics))
+        .route("/v2/repository/index", post(repository::index).get(repository::index))
+        .route("/v2/repository/models/{name}/load", post(repository::load))
+        .route("/v2/repository/models/{name}/unload", post(repository::unload));
+    for version in ["", "/versions/{version}"] {
+        router = router
+            .route(&model(version, ""), get(models::metadata))
+            .route(&model(version, "/ready"), get(models::ready))
+            .route(&model(version, "/config"), get(models::config))
+            .route(&model(version, "/stats"), get(models::statistics))
+            .route(&model(version, "/infer"), post(infer::infer));
+    }
+    router
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(map_response(problem::as_protocol))
+        .with_state(app)
+}
+
+/// A model in a path.
+#[derive(serde::Deserialize)]
+pub(crate) struct ModelPath {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+}

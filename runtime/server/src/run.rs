@@ -1,0 +1,202 @@
+//! Running: ports are opened, served, and closed in order.
+//!
+//! Stopping goes like this: no new requests and jobs; jobs that run may end within the grace time, and
+//! are broken off then, unbilled; answers go out; the rest of the connections is closed.
+
+use crate::{
+    app::App,
+    config::{Config, ConfigError},
+    problem, rest,
+    serve::{self, Port, TlsError},
+};
+use axum::{Router, routing::get};
+use fuelbox_jobs::{DataFolder, Host};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{runtime, task, time};
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    decompression::RequestDecompressionLayer,
+};
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port.
+    #[error("{name} on {address}: {source}")]
+    Bind { name: &'static str, address: SocketAddr, source: io::Error },
+    /// The system refused.
+    #[error("server: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Where a server listens, with the ports that the system chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Addresses {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+/// A server whose ports are open.
+pub struct Server {
+    runtime: runtime::Runtime,
+    config: Config,
+    http: Port,
+    grpc: Port,
+    metrics: Port,
+    addresses: Addresses,
+    stop: CancellationToken,
+}
+
+/// Tells a server to stop.
+#[derive(Clone)]
+pub struct Stopper(CancellationToken);
+
+impl Stopper {
+    /// Tells it. Once is enough.
+    pub fn stop(&self) {
+        self.0.cancel();
+    }
+}
+
+/// Between two rounds of forgetting keys that are idle.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// How long answers may still take once their jobs have ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Opens the ports.
+    ///
+    /// # Errors
+    /// When the configuration is refused, and when the system refuses.
+    pub fn bind(config: Config) -> Result<Self, ServeError> {
+        config.check()?;
+        let tls = config.tls.as_ref().map(serve::acceptor).transpose()?;
+        let runtime =
+            runtime::Builder::new_multi_thread().enable_all().thread_name("server").build()?;
+        let open = |name, address, tls| {
+            let opened = runtime.block_on(Port::open(name, address, tls));
+            opened.map_err(|source| ServeError::Bind { name, address, source })
+        };
+        let http = open("HTTP", config.http, tls.clone())?;
+        let grpc = open("gRPC", config.grpc, tls)?;
+        let metrics = open("metrics", config.metrics, None)?;
+        let addresses =
+            Addresses { http: http.address()?, grpc: grpc.address()?, metrics: metrics.address()? };
+        let stop = CancellationToken::new();
+        Ok(Self { runtime, config, http, grpc, metrics, addresses, stop })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// What tells it to stop.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Serves a host until somebody tells it to stop: a [`Stopper`], or the system by SIGTERM or SIGINT.
+    /// Returns when all is in order; the host may be dropped then.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn run(self, host: Arc<Host>, folder: DataFolder) -> Result<(), ServeError> {
+        let Self { runtime, config, http, grpc, metrics, stop, .. } = self;
+        let app = App::new(host, folder, config.limits.clone(), stop.clone());
+        let served = runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop));
+        runtime.shutdown_timeout(LAST_ANSWERS);
+        served
+    }
+}
+
+async fn serve_all(
+    app: Arc<App>,
+    [http, grpc, metrics]: [Port; 3],
+    stop: &CancellationToken,
+) -> Result<(), ServeError> {
+    let limits = app.limits.clone();
+    let closing = CancellationToken::new();
+    let patience = LAST_ANSWERS;
+    let serve = |port: Port, router: Router| {
+        let (limits, closing) = (limits.clone(), closing.clone());
+        task::spawn(async move { port.serve(router, &limits, closing, patience).await })
+    };
+    let ports = [
+        serve(http, http_router(&app)),
+        serve(grpc, grpc_router(&app)),
+        serve(metrics, metrics_router(&app)),
+    ];
+    let tidy = task::spawn(tidy(app.clone()));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        signal = signalled() => {
+            tracing::info!(signal = signal?, "stopping");
+            stop.cancel();
+        }
+    }
+    // Readiness says no from here on, and jobs are refused; those that run may end.
+    let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
+    let stopping = task::spawn_blocking(move || {
+        host.stop(grace);
+        stopped.publishing.stop();
+    });
+    // A worker's panic was shown when it happened.
+    let _ = stopping.await;
+    tidy.abort();
+    closing.cancel();
+    for port in ports {
+        let _ = port.await;
+    }
+    Ok(())
+}
+
+async fn signalled() -> io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok("SIGTERM"),
+        _ = int.recv() => Ok("SIGINT"),
+    }
+}
+
+async fn tidy(app: Arc<App>) {
+    let mut rounds = time::interval(TIDY);
+    loop {
+        rounds.tick().await;
+        app.rates.tidy();
+    }
+}
+
+fn http_router(app: &Arc<App>) -> Router {
+    Router::new()
+        .merge(health_router(app))
+        .merge(rest::router(app.clone()))
+        .layer(RequestDecompressionLayer::new())
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(problem::panicked))
+}
+
+fn grpc_router(app: &Arc<App>) -> Router {
+    health_router(app)
+}
+
+fn metrics_router(app: &Arc<App>) -> Router {
+    health_router(app)
+}
+
+/// For those who look whether the process is well: no key, no more than a word.
+fn health_router(app: &Arc<App>) -> Router {
+    Router::new().route("/healthz", get(rest::healthz)).with_state(app.clone())
+}

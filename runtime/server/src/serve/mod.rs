@@ -1,0 +1,178 @@
+//! Serving: sockets become connections, connections become requests of a router.
+//!
+//! One loop serves every port. It bounds how many connections there are, how long each may take to say
+//! what it wants, and ends them in order when the server stops. Knows nothing of what is served.
+
+mod body;
+mod tls;
+
+pub(crate) use body::{BodyBudget, read_body};
+pub use tls::TlsError;
+pub(crate) use tls::acceptor;
+
+use crate::config::Limits;
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Between two tries of a system that has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Streams that one HTTP/2 connection may have open: gRPC clients multiplex all their calls on one.
+const HTTP2_STREAMS: u32 = 256;
+
+/// Bytes in flight towards us for a stream and for a connection. With hyper's 64 KiB a body of a
+/// megabyte takes sixteen round trips.
+const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// A silent HTTP/2 connection is asked after this long, and closed when it does not answer.
+const HTTP2_PING: Duration = Duration::from_secs(30);
+
+/// A port that is open.
+pub(crate) struct Port {
+    pub(crate) name: &'static str,
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+impl Port {
+    /// Opens a port.
+    pub(crate) async fn open(
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<Self> {
+        Ok(Self { name, listener: TcpListener::bind(address).await?, tls })
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until told to stop, and then until the open connections have ended, `grace` at most.
+    pub(crate) async fn serve(
+        self,
+        router: Router,
+        limits: &Limits,
+        stop: CancellationToken,
+        grace: Duration,
+    ) {
+        let connections = Arc::new(Semaphore::new(limits.connections));
+        let graceful = GracefulShutdown::new();
+        let server = Arc::new(protocol(limits));
+        loop {
+            // First a place, then a client: who finds none waits in the system's own queue.
+            let place = tokio::select! {
+                place = connections.clone().acquire_owned() => place,
+                () = stop.cancelled() => break,
+            };
+            let Ok(place) = place else { break };
+            let stream = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            let stream = match stream {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(port = self.name, %error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Small answers go out at once.
+            let _ = stream.set_nodelay(true);
+            let (server, router, tls) = (server.clone(), router.clone(), self.tls.clone());
+            let (watcher, header_time) = (graceful.watcher(), limits.header_time);
+            tokio::spawn(async move {
+                let _place = place;
+                match tls {
+                    None => connection(&server, stream, router, watcher).await,
+                    Some(tls) => {
+                        if let Some(stream) = handshake(&tls, stream, header_time).await {
+                            connection(&server, stream, router, watcher).await;
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.listener);
+        if timeout(grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!(port = self.name, "connections were closed with requests under way");
+        }
+    }
+}
+
+/// HTTP/1 and HTTP/2, told apart by their first bytes.
+fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time)
+        .max_buf_size(limits.header_bytes.max(MIN_HTTP1_BUFFER))
+        .max_headers(HEADERS_MAX);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES * 4)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(limits.header_time);
+    server
+}
+
+/// Hyper takes no less.
+const MIN_HTTP1_BUFFER: usize = 8_192;
+
+/// Headers of one request; clients send ten or twenty.
+const HEADERS_MAX: usize = 64;
+
+async fn handshake(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    time: Duration,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    match timeout(time, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn connection<S>(
+    server: &auto::Builder<TokioExecutor>,
+    stream: S,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(tower::ServiceExt::map_request(
+        router,
+        |request: hyper::Request<Incoming>| request.map(axum::body::Body::new),
+    ));
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    // Clients come and go; what they had under way is cancelled with their requests.
+    if let Err(error) = pin!(watcher.watch(connection)).await {
+        tracing::debug!(%error, "connection");
+    }
+}
