@@ -9,6 +9,7 @@ mod guide;
 mod compare;
 mod serving;
 mod compare_server;
+mod soak;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Chore {
     Compare(compare::Arguments),
     /// Compare `fuelbox serve` with MLServer and onnxruntime.
     CompareServer(compare_server::Arguments),
+    /// Offer a server twice what it can do, for minutes, and check its books.
+    Soak(soak::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -39,5 +42,6 @@ fn main() -> Result<()> {
         Chore::Guide => guide::run(),
         Chore::Compare(arguments) => compare::run(&arguments),
         Chore::CompareServer(arguments) => compare_server::run(&arguments),
+        Chore::Soak(arguments) => soak::run(&arguments),
     }
 }

@@ -49,6 +49,8 @@ pub struct Tally {
     pub left: u64,
     /// The bills of those that succeeded, where responses name them.
     pub credits_micro: u64,
+    /// As in [`Report::latency`].
+    pub latency: Option<Latency>,
     /// All answers, as in [`Report::by_status`].
     pub by_status: BTreeMap<String, u64>,
     /// The first output's first elements, of a request sent before all others: number 0.

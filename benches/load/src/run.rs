@@ -85,7 +85,7 @@ async fn all(plan: Plan) -> Result<Report> {
     let client_cpu_s = cpu.await?;
     let shared = Rc::into_inner(shared).context("workers are gone")?;
     let unsent = shared.turns.unsent();
-    Ok(shared.tallies.into_inner().report(&shared.plan, unsent, client_cpu_s))
+    shared.tallies.into_inner().report(&shared.plan, unsent, client_cpu_s)
 }
 
 /// Number 0 of each traffic.

@@ -5,13 +5,12 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
 /// Where everything is.
 pub(crate) struct Ground {
-    pub(crate) root: &'static Path,
     /// Of the chore, in the target folder.
     pub(crate) folder: PathBuf,
     release: PathBuf,
@@ -47,7 +46,7 @@ impl Ground {
             build.args(["build", "--quiet", "--release", "--package", package]);
             ensure!(build.current_dir(root).status()?.success(), "{package} does not build");
         }
-        Ok(Self { root, folder, release: target.join("release") })
+        Ok(Self { folder, release: target.join("release") })
     }
 
     /// A program that was built.

@@ -30,12 +30,6 @@ pub(crate) fn run(ground: &Ground, plan: &Plan) -> Result<Report> {
 }
 
 impl Running {
-    /// Whether it is done.
-    pub(crate) fn done(&mut self) -> Result<bool> {
-        let child = self.child.as_mut().context("a generator")?;
-        Ok(child.try_wait()?.is_some())
-    }
-
     /// Waits for the report.
     pub(crate) fn report(mut self) -> Result<Report> {
         let output = self.child.take().context("a generator")?.wait_with_output()?;
