@@ -83,6 +83,7 @@ pub(crate) enum Command {
     Audit(commands::audit::AuditArgs),
     Log(commands::log::LogArgs),
     Keys(commands::keys::KeysArgs),
+    Serve(commands::serve::ServeArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     /// Compiles one module from stdin to stdout: started by fuelbox itself.

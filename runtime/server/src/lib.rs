@@ -27,5 +27,5 @@ mod shim;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};
-pub use run::{Addresses, ServeError, Server};
+pub use run::{Addresses, ServeError, Server, Stopper};
 pub use serve::TlsError;

@@ -17,6 +17,7 @@ pub(crate) mod replay;
 pub(crate) mod audit;
 pub(crate) mod log;
 pub(crate) mod keys;
+pub(crate) mod serve;
 pub(crate) mod completions;
 pub(crate) mod man;
 
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => audit::audit(&args, &global),
         Command::Log(args) => log::log(args, &global),
         Command::Keys(args) => keys::keys(args, &global),
+        Command::Serve(args) => serve::serve(args, &global),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
         // Its exit code is between the engine and its child.
