@@ -40,7 +40,7 @@ pub(super) fn measure(ground: &Ground, rounds: u32) -> Result<Overhead> {
     own.publish(&model, MODEL)?;
     let server = served.serve()?;
     let plan = plan(&server, server.key(&operator, super::CALLER)?, &model);
-    let mut host = Host::start(ground, &own)?;
+    let mut host = Host::start(ground, &own, &model)?;
     let (mut over_rest, mut in_process) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         in_process.push(host.median_us(SECONDS)?);
@@ -92,11 +92,12 @@ struct Median {
 }
 
 impl Host {
-    fn start(ground: &Ground, folder: &Folder<'_>) -> Result<Self> {
+    fn start(ground: &Ground, folder: &Folder<'_>, model: &Model) -> Result<Self> {
         let mut child = Command::new(ground.program("fuelbox-bench-host"))
             .arg(&folder.path)
             .arg(ground.cache())
-            .args([MODEL, super::CALLER])
+            .args([MODEL, super::CALLER, &model.input])
+            .args(model.shape.iter().map(u64::to_string))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
