@@ -40,7 +40,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ),
     ("fuelbox-bench-tract", &[]),
     ("fuelbox-load", &[]),
-    ("fuelbox-bench-host", &["fuelbox-abi", "fuelbox-engine", "fuelbox-jobs", "fuelbox-ledger"]),
+    ("fuelbox-bench-host", &["fuelbox-abi", "fuelbox-engine", "fuelbox-jobs"]),
     ("xtask", &["fuelbox-load"]),
 ];
 

@@ -26,7 +26,8 @@ fn main() -> Result<()> {
     let sizes = sizes.iter().map(|size| size.parse()).collect::<Result<Vec<u64>, _>>()?;
     let engine = Engine::new(Cache::open(cache)?, Options::default())?;
     let host = Host::open(&DataFolder::new(data), engine, Config::default())?;
-    let package = host.read(|records| records.find_package(package))??.context("no such package")?;
+    let package =
+        host.read(|records| records.find_package(package))??.context("no such package")?;
     let account = account.parse()?;
     let tensor = tensor(input, &sizes)?;
     let mut number = 0;

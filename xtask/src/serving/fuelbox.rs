@@ -3,7 +3,7 @@
 use super::{
     api,
     ground::{Ground, Model},
-    process::{Process, ports, until_ready},
+    process::{Process, until_ready},
 };
 use crate::tools::output;
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -66,20 +66,23 @@ impl<'a> Folder<'a> {
 
     /// Starts a server and waits for it to be ready.
     pub(crate) fn serve(&self) -> Result<Fuelbox> {
-        let [http, grpc, metrics] =
-            ports()?.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let mut command = self.command();
         command.arg("serve");
-        for (option, address) in [("--http", http), ("--grpc", grpc), ("--metrics", metrics)] {
-            command.arg(option).arg(address.to_string());
+        for option in ["--http", "--grpc", "--metrics"] {
+            command.args([option, "127.0.0.1:0"]);
         }
         let log = self.ground.folder.join("fuelbox.log");
         let started = Instant::now();
-        let mut process = Process::start("fuelbox serve", &mut command, log)?;
-        let url = format!("http://{http}");
-        let ready = format!("{url}/v2/health/ready");
-        let ready_s = until_ready(&mut process, started, READY_MAX, || api::is_ok(&ready))?;
-        Ok(Fuelbox { process, http, grpc, url, ready_s })
+        let mut process = Process::start("fuelbox serve", &mut command, log.clone())?;
+        let mut found = None;
+        let ready_s = until_ready(&mut process, started, READY_MAX, || {
+            if found.is_none() {
+                found = fs::read_to_string(&log).ok().and_then(|printed| addresses(&printed));
+            }
+            found.is_some_and(|(http, _)| api::is_ok(&format!("http://{http}/v2/health/ready")))
+        })?;
+        let (http, grpc) = found.context("a server that is ready says where it is")?;
+        Ok(Fuelbox { process, http, grpc, ready_s })
     }
 
     /// What a command prints as JSON.
@@ -111,7 +114,6 @@ pub(crate) struct Fuelbox {
     pub(crate) process: Process,
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
-    url: String,
     /// From its start.
     pub(crate) ready_s: f64,
 }
@@ -120,7 +122,7 @@ impl Fuelbox {
     /// A new key of a caller's.
     pub(crate) fn key(&self, operator: &str, account: &str) -> Result<String> {
         let body = json!({ "account": account, "scopes": ["caller"], "name": "load" });
-        let answer = api::post(&format!("{}/api/v1/keys", self.url), operator, &body)?;
+        let answer = api::post(&format!("http://{}/api/v1/keys", self.http), operator, &body)?;
         Ok(answer["key"].as_str().context("an access key has a text")?.to_owned())
     }
 
@@ -133,5 +135,31 @@ impl Fuelbox {
         let printed = self.process.printed()?;
         let key = printed.lines().find_map(|line| line.trim().strip_prefix("operator key: "));
         Ok(key.context("the first start prints an operator key")?.trim().to_owned())
+    }
+}
+
+/// Where the server says that it listens, once it has said so: `HTTP ADDRESS`, `gRPC ADDRESS`, and last
+/// `metrics ADDRESS`.
+fn addresses(printed: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let address = |name: &str| {
+        let line = printed.split_inclusive('\n').find_map(|line| line.strip_prefix(name));
+        line?.strip_suffix('\n')?.trim().parse().ok()
+    };
+    let _: SocketAddr = address("metrics ")?;
+    Some((address("HTTP ")?, address("gRPC ")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_known_when_all_lines_are_there() {
+        let all = "operator key: fbx_1\nHTTP 127.0.0.1:1\ngRPC 127.0.0.1:2\nmetrics 127.0.0.1:3\n";
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(addresses(all), Some((address(1), address(2))));
+        for cut in [0, 20, 37, all.len() - 1] {
+            assert_eq!(addresses(&all[..cut]), None, "{cut}");
+        }
     }
 }

@@ -3,11 +3,7 @@
 use crate::tools::{output, root, target_folder};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 /// Where everything is.
 pub(crate) struct Ground {
