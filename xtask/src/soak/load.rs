@@ -17,10 +17,10 @@ const SMALL: &str = "mlp";
 const SLOW: &str = "unet";
 /// Of the capacity.
 const OFFERED: f64 = 2.0;
-/// REST's part of what is offered. Connections are as many as the server takes, or nearly: they are the
-/// requests that can wait at once.
+/// Their parts of what is offered, and their connections: the requests that can wait at once. In all they
+/// are below the 1,024 files that a process may often have.
 const PARTS: [(&str, Protocol, f64, usize); 2] =
-    [("REST", Protocol::RestBinary, 0.7, 900), ("gRPC", Protocol::Grpc, 0.3, 400)];
+    [("REST", Protocol::RestBinary, 0.7, 500), ("gRPC", Protocol::Grpc, 0.3, 300)];
 /// As many as keep it busy.
 const CLOSED_CONNECTIONS: usize = 16;
 /// Answers that a server may give that is offered too much: outputs, and "not now" in two words.
