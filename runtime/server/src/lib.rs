@@ -23,7 +23,6 @@ mod describe;
 mod serve;
 mod problem;
 mod rest;
-mod shim;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};

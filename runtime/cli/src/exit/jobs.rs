@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
-    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, State,
+    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, SpendError,
+    State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
@@ -35,6 +36,13 @@ impl Exit {
             | Rejected::PendingExpired { .. }
             | Rejected::OverPending { .. }
             | Rejected::OverReservation { .. } => Self::Host,
+        }
+    }
+
+    fn of_spend(error: &SpendError) -> Self {
+        match error {
+            SpendError::Limit { .. } => Self::Payment,
+            SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. } => Self::BadInput,
         }
     }
 
@@ -99,6 +107,7 @@ impl From<JobError> for Failure {
                 Exit::Limit
             }
             JobError::Rejected(error) => Exit::of_rejected(error),
+            JobError::Spend(error) => Exit::of_spend(error),
             JobError::Price(error) => Exit::of_price(error),
             JobError::Busy(
                 Full::Jobs { .. } | Full::Bytes { .. } | Full::Account { .. } | Full::Work { .. },
@@ -119,8 +128,14 @@ impl From<PublishError> for Failure {
             PublishError::Signature
             | PublishError::Taken { .. }
             | PublishError::NameOwned { .. }
+            | PublishError::Space { .. }
+            | PublishError::KeySpaces { .. }
+            | PublishError::Unsigned { .. }
+            | PublishError::PublisherKey { .. }
+            | PublishError::PackageSignature(_)
             | PublishError::NoPublisher { .. } => Exit::BadInput,
             PublishError::Rejected(ref error) => Exit::of_rejected(error),
+            PublishError::Spend(ref error) => Exit::of_spend(error),
             PublishError::Price(ref error) => Exit::of_price(error),
             PublishError::Fault(_) => Exit::Host,
         };
