@@ -1,7 +1,9 @@
 //! Chores that take more than a line: `cargo xtask CHORE`.
 
+mod tools;
 mod guests;
 mod guide;
+mod clients;
 mod compare;
 
 use anyhow::Result;
@@ -21,6 +23,8 @@ enum Chore {
     Guests(guests::Arguments),
     /// Do what docs/guests.md says, as it is written.
     Guide,
+    /// Run clients that others wrote, and our own, against a real server.
+    Clients(clients::Arguments),
     /// Compare fuelbox with native tract, onnxruntime and onnxruntime-web.
     Compare(compare::Arguments),
 }
@@ -29,6 +33,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Guide => guide::run(),
+        Chore::Clients(arguments) => clients::run(&arguments),
         Chore::Compare(arguments) => compare::run(&arguments),
     }
 }
