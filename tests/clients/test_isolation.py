@@ -8,6 +8,7 @@ be, byte for byte, the one for things that do not exist.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import urllib.request
@@ -121,7 +122,7 @@ def bad_keys(host):
     revoked = host.new_key("alice", ["caller"])
     status, _ = host.call("DELETE", f"/api/v1/keys/{revoked['id']}", key=operator)
     assert status in (200, 204)
-    expired = host.new_key("alice", ["caller"], expires="2020-01-01T00:00:00.000Z")["key"]
+    expired = expired_key(host)
     good = host.keys["alice"]
     return {
         "revoked": revoked["key"],
@@ -130,6 +131,18 @@ def bad_keys(host):
         "another secret": good[:21] + "A" * 43,
         "malformed": good[:-1],
     }
+
+
+def expired_key(host) -> str:
+    """A key whose time is over. The host makes none that is over already."""
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
+    expires = soon.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    key = host.new_key("alice", ["caller"], expires=expires)["key"]
+    # Bounded; each takes a millisecond or more.
+    for _ in range(100_000):
+        if host.call("GET", "/api/v1/account", key=key)[0] == 401:
+            return key
+    raise AssertionError(f"a key is still good after {expires}")
 
 
 def fill(path: str, names: dict[str, str]) -> str:

@@ -71,8 +71,13 @@ def test_health(channel):
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_an_unknown_method_is_not_implemented(channel):
+def test_an_unknown_method_is_not_implemented(channel, bearer):
     call = channel.unary_unary(f"/{SERVICE}/Nothing")
-    with pytest.raises(grpc.RpcError) as error:
-        call(b"", timeout=60)
-    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    for metadata, code in (
+        (tuple(bearer.items()), grpc.StatusCode.UNIMPLEMENTED),
+        # Who has no key is told nothing of what there is.
+        ((), grpc.StatusCode.UNAUTHENTICATED),
+    ):
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"", metadata=metadata, timeout=60)
+        assert error.value.code() == code
