@@ -1,6 +1,6 @@
 //! Errors: the host's own failures, and what a caller or publisher is refused.
 
-use crate::{books::BooksError, price::PriceError, queue::Full};
+use crate::{books::BooksError, price::PriceError, queue::Full, spending::SpendError};
 use fuelbox_digest::Digest;
 use fuelbox_engine::{ArchiveError, CanonicalError, InputError, ModelError};
 use fuelbox_ledger::{LedgerError, OpenError, Rejected, StoreError};
@@ -86,6 +86,9 @@ pub enum JobError {
     /// No account, no money, or another rule of the ledger.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The access key may not spend that much.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
     /// No price.
     #[error(transparent)]
     Price(#[from] PriceError),

@@ -24,6 +24,7 @@ use crate::{
     steps::{Step, reach},
     tables::{INLINE_BYTES_MAX, Tables},
     waiting::{Canceller, Started, Waiting},
+    webhooks::Webhooks,
     worker,
 };
 use fuelbox_digest::Digest;
@@ -91,6 +92,7 @@ impl Host {
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
             access: AccessCache::default(),
+            spending: Arc::default(),
             keep: config.keep,
             live: Mutex::default(),
             interrupted: Mutex::default(),
@@ -166,7 +168,7 @@ impl Host {
         request: JobRequest,
         answer: impl FnOnce(Result<Finished, JobError>) + Send + 'static,
     ) -> Result<Started, JobError> {
-        let checked = self.check(request)?;
+        let mut checked = self.check(request)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
@@ -178,6 +180,7 @@ impl Host {
         };
         let bytes = checked.input.bytes();
         let ticket = checked.ticket(bytes, true);
+        self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let reservation = shared.books.ledger.reserve(&checked.request.account, checked.price)?;
         reach(Step::Reserved);
@@ -201,7 +204,7 @@ impl Host {
     /// # Errors
     /// When the job is refused.
     pub fn submit(&self, request: JobRequest) -> Result<JobRecord, JobError> {
-        let checked = self.check(request)?;
+        let mut checked = self.check(request)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
@@ -209,6 +212,7 @@ impl Host {
             Key::Done(id) => return self.job(&id),
         };
         let ticket = checked.ticket(0, false);
+        self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let digest = checked.input.digest();
         let content = Arc::new(checked.input.encode());
@@ -238,6 +242,17 @@ impl Host {
             .find(&request.package)?
             .ok_or_else(|| JobError::UnknownPackage { found: request.package.to_string() })?;
         check(request, published, &self.limits, shared.prices.clone(), shared.now_unix_ms())
+    }
+
+    /// Holds the price against the limit of the access key. Before the look at the queue: one that is
+    /// closed has let go of what its jobs held, and must take none that came in between.
+    fn hold_spend(&self, checked: &mut Checked) -> Result<(), JobError> {
+        let Some(key) = checked.request.access_key else {
+            return Ok(());
+        };
+        let (ledger, account) = (&self.shared.books.ledger, &checked.request.account);
+        checked.spend = self.shared.spending.hold(ledger, key, account, checked.price)?;
+        Ok(())
     }
 
     fn take_key(&self, checked: &Checked) -> Result<Key, JobError> {
@@ -430,6 +445,11 @@ impl Host {
     /// The access keys of this host.
     pub fn access(&self) -> Access<'_> {
         Access::new(&self.shared.books.ledger, &self.shared.access)
+    }
+
+    /// Who is to be told of the ends of jobs.
+    pub fn webhooks(&self) -> Webhooks<'_> {
+        Webhooks::new(&self.shared.books.ledger)
     }
 
     /// What things cost.

@@ -70,8 +70,8 @@ fn work(shared: &Shared) {
 }
 
 fn round(shared: &Shared) -> Result<(), BooksError> {
-    for (id, detail) in shared.desk.take_to_void() {
-        shared.void(id, State::Faulted, &detail);
+    for (id, detail, spend) in shared.desk.take_to_void() {
+        shared.void(id, State::Faulted, &detail, spend);
         shared.desk.wake(&id);
     }
     while sweep(shared)? {}

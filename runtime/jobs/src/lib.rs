@@ -26,6 +26,8 @@ mod accounts;
 mod access_key;
 mod access;
 mod publishers;
+mod spending;
+mod webhooks;
 mod catalogue;
 mod publish;
 mod keys_in_flight;
@@ -66,7 +68,9 @@ pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
 pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
 pub use shared::Ear;
+pub use spending::SpendError;
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
 pub use waiting::{Canceller, Started, Waiting};
+pub use webhooks::{Webhook, WebhookState, Webhooks};

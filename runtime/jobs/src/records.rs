@@ -103,7 +103,8 @@ pub(crate) struct Details {
 }
 
 const JOB_COLUMNS: &str = "id, account, package, state, priority, submitted_unix_ms, finished_unix_ms, seed,
-    input, fuel_limit, memory_limit, verdict, output, fuel, memory_bytes, load_fuel, credits, receipt, detail";
+    input, fuel_limit, memory_limit, verdict, output, fuel, memory_bytes, load_fuel, credits, receipt, detail,
+    access_key";
 
 /// Rows of a page, at most.
 pub const PAGE_ROWS_MAX: usize = 1_000;
@@ -405,6 +406,7 @@ fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
             receipt: Digest::from_bytes(receipt),
         }),
     };
+    let access_key = row.get::<_, Option<String>>(19)?;
     Ok(JobRecord {
         id: JobId::from_bytes(row.get(0)?),
         account: tables::parsed(&row.get::<_, String>(1)?)?,
@@ -419,5 +421,6 @@ fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         memory_limit_bytes: unsigned(row, 10)?,
         end,
         detail: row.get(18)?,
+        access_key: access_key.map(|id| tables::parsed(&id)).transpose()?,
     })
 }

@@ -273,6 +273,22 @@ impl KeyRing {
         if keys.is_empty() { Err(KeyError::None) } else { Ok(Self { keys }) }
     }
 
+    /// The key of these 32 bytes, as RFC 8032 has them.
+    ///
+    /// # Errors
+    /// When they are no point, or one that is not taken.
+    pub fn from_raw(raw: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = VerifyingKey::from_bytes(raw)
+            .map_err(|error| KeyError::Public { index: 0, reason: error.to_string() })?;
+        let key = checked(key, 0)?;
+        Ok(Self { keys: BTreeMap::from([(KeyId::of(&key), key)]) })
+    }
+
+    /// The 32 bytes of each key, sorted by id.
+    pub fn raw(&self) -> impl Iterator<Item = (KeyId, [u8; 32])> + '_ {
+        self.keys.iter().map(|(id, key)| (*id, key.to_bytes()))
+    }
+
     /// All keys, sorted by id, one PEM block behind the other.
     pub fn to_pem(&self) -> String {
         self.keys.values().map(public_pem).collect()
@@ -316,6 +332,10 @@ pub(crate) fn signature_fits(key: &VerifyingKey, message: &[u8], signature: &[u8
 fn parse_public(block: &str, index: usize) -> Result<VerifyingKey, KeyError> {
     let key = VerifyingKey::from_public_key_pem(block)
         .map_err(|error| KeyError::Public { index, reason: error.to_string() })?;
+    checked(key, index)
+}
+
+fn checked(key: VerifyingKey, index: usize) -> Result<VerifyingKey, KeyError> {
     if key.is_weak() || key.to_edwards().compress().as_bytes() != key.as_bytes() {
         return Err(KeyError::Weak { index });
     }

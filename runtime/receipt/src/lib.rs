@@ -12,10 +12,15 @@ pub mod receipt;
 
 pub mod keys;
 
+mod dsse;
+
 pub mod envelope;
+
+pub mod package;
 
 pub mod log;
 
 pub use envelope::{Envelope, EnvelopeError, Verified, VerifyError};
 pub use keys::{HostKey, KeyError, KeyId, KeyRing, KeyStore, KeyStoreError, PublicKey, PublicKeys};
+pub use package::{PackageSignature, PackageSignatureError, SignedPackage};
 pub use receipt::{Asset, Difference, Limits, Load, Price, Receipt, ReceiptError, Usage, Verdict};

@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
-    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, State,
+    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, SpendError,
+    State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
@@ -99,6 +100,10 @@ impl From<JobError> for Failure {
                 Exit::Limit
             }
             JobError::Rejected(error) => Exit::of_rejected(error),
+            JobError::Spend(SpendError::Limit { .. }) => Exit::Payment,
+            JobError::Spend(SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. }) => {
+                Exit::BadInput
+            }
             JobError::Price(error) => Exit::of_price(error),
             JobError::Busy(
                 Full::Jobs { .. } | Full::Bytes { .. } | Full::Account { .. } | Full::Work { .. },
