@@ -15,7 +15,6 @@ mod exit;
 mod file;
 mod args;
 mod source;
-mod labels;
 mod input;
 mod progress;
 mod host;

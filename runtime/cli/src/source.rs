@@ -6,12 +6,12 @@
 use crate::{
     exit::{Exit, Failure, OrExit, Result},
     file,
-    labels::{LABELS_BYTES_MAX, Labels},
 };
 use anyhow::Context;
 use fuelbox_engine::{
     Archive, ArchiveError, Asset, Digest, GuestModule, Package, constants::PART_BYTES_MAX,
 };
+use fuelbox_oip::{LABELS_BYTES_MAX, Labels};
 use std::{
     io::BufReader,
     path::{Path, PathBuf},

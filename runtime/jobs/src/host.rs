@@ -14,8 +14,10 @@ use crate::{
     keys_in_flight::{KeyGuard, KeysInFlight},
     limits::HostLimits,
     look,
+    packages::Packages,
     price::{PriceList, Schedule},
-    publish::{Publication, Publisher},
+    publish::{Publication, PublishRequest, Publisher},
+    publishers::Publishers,
     queue::Queue,
     records::Records,
     recover::recover,
@@ -125,16 +127,31 @@ impl Host {
         file: &[u8],
         load_fuel: Option<u64>,
     ) -> Result<Publication, PublishError> {
+        self.publish_signed(&PublishRequest {
+            load_fuel,
+            ..PublishRequest::new(account.clone(), file)
+        })
+    }
+
+    /// Publishes a package with all that a publisher can say of it.
+    ///
+    /// # Errors
+    /// When it is refused; what its guest burned is billed all the same.
+    pub fn publish_signed(
+        &self,
+        request: &PublishRequest<'_>,
+    ) -> Result<Publication, PublishError> {
         let publisher = Publisher {
             catalogue: &self.shared.catalogue,
             ledger: &self.shared.books.ledger,
             house: &self.shared.books.house,
             schedule: &self.shared.prices.schedule,
+            spending: &self.shared.spending,
             now_unix_ms: self.shared.now_unix_ms(),
         };
         let load_fuel =
-            load_fuel.unwrap_or(self.limits.load_fuel_default).min(self.limits.load_fuel);
-        publisher.publish(account, file, load_fuel)
+            request.load_fuel.unwrap_or(self.limits.load_fuel_default).min(self.limits.load_fuel);
+        publisher.publish(request, load_fuel)
     }
 
     /// Runs a job and waits for it: when this returns, it is paid for and its receipt is in the log.
@@ -240,6 +257,11 @@ impl Host {
         let published = shared
             .catalogue
             .find(&request.package)?
+            // To those who may not see it, it is not there.
+            .filter(|published| {
+                request.account == shared.books.house.operator
+                    || published.is_visible_to(&request.account)
+            })
             .ok_or_else(|| JobError::UnknownPackage { found: request.package.to_string() })?;
         check(request, published, &self.limits, shared.prices.clone(), shared.now_unix_ms())
     }
@@ -251,7 +273,7 @@ impl Host {
             return Ok(());
         };
         let (ledger, account) = (&self.shared.books.ledger, &checked.request.account);
-        checked.spend = self.shared.spending.hold(ledger, key, account, checked.price)?;
+        checked.spend = self.shared.spending.hold(ledger, key, account, checked.price)??;
         Ok(())
     }
 
@@ -445,6 +467,16 @@ impl Host {
     /// The access keys of this host.
     pub fn access(&self) -> Access<'_> {
         Access::new(&self.shared.books.ledger, &self.shared.access)
+    }
+
+    /// Keys and name spaces of publishers.
+    pub fn publishers(&self) -> Publishers<'_> {
+        Publishers::new(&self.shared.books.ledger)
+    }
+
+    /// Published packages, to be changed.
+    pub fn packages(&self) -> Packages<'_> {
+        Packages::new(&self.shared.catalogue, &self.shared.books.ledger)
     }
 
     /// Who is to be told of the ends of jobs.

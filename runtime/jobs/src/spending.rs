@@ -8,12 +8,7 @@
 //!
 //! Keys without a limit are not known here.
 
-use crate::{
-    access,
-    access_key::AccessKeyId,
-    fault::{HostFault, JobError},
-    tables::Tables,
-};
+use crate::{access, access_key::AccessKeyId, fault::HostFault, tables::Tables};
 use fuelbox_ledger::{AccountId, Credits, Ledger};
 use std::{
     collections::HashMap,
@@ -72,30 +67,31 @@ pub(crate) struct SpendHold {
 }
 
 impl Spending {
-    /// Holds a price against the limit of a key. None when the key has no limit.
+    /// Holds a price against the limit of a key. None when the key has no limit. The inner error is a
+    /// refusal, the outer one the store's.
     pub(crate) fn hold(
         self: &Arc<Self>,
         ledger: &Ledger<Tables>,
         key: AccessKeyId,
         account: &AccountId,
         price: Credits,
-    ) -> Result<Option<SpendHold>, JobError> {
+    ) -> Result<Result<Option<SpendHold>, SpendError>, HostFault> {
         let mut keys = self.known(ledger, key)?;
         let Some(found) = keys.get_mut(&key) else {
-            return Err(SpendError::UnknownKey { key }.into());
+            return Ok(Err(SpendError::UnknownKey { key }));
         };
         if found.account != *account {
-            return Err(SpendError::OtherAccount { key, account: account.clone() }.into());
+            return Ok(Err(SpendError::OtherAccount { key, account: account.clone() }));
         }
         let Some(limit) = found.limit else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let left = found.left(limit);
         if price.micros() > left {
             let left = Credits::from_micros(left).unwrap_or_default();
-            return Err(SpendError::Limit { key, limit, left, needed: price }.into());
+            return Ok(Err(SpendError::Limit { key, limit, left, needed: price }));
         }
-        Ok(Some(self.held(found, key, price)))
+        Ok(Ok(Some(self.held(found, key, price))))
     }
 
     /// Holds again what was held for a job before the process ended: it was within the limit then.

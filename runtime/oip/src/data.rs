@@ -293,13 +293,95 @@ impl Nesting {
     fn check(&self) -> Result<(), TensorFault> {
         let (shape, found) = (self.shape, self.elements);
         let lengths: Vec<u64> = self.lengths.iter().map_while(|length| *length).collect();
-        let (complete, nested) = (found == self.count, lengths == *shape);
+        if self.element_depth.is_some_and(|depth| depth != lengths.len()) {
+            return Err(TensorFault::Mixed);
+        }
+        let complete = found == self.count;
+        // Lists without entries show no dimension below them.
+        let whole = lengths.len() == shape.len() || lengths.last() == Some(&0);
+        let nested = whole && shape.starts_with(&lengths);
         match lengths.len() {
             0 | 1 if !complete => Err(TensorFault::Count { found, shape, needed: self.count }),
             1 => Ok(()),
             _ if complete && nested => Ok(()),
             0 => Err(TensorFault::NoList { shape }),
             _ => Err(TensorFault::Shape { found: lengths, shape }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(datatype: DataType, dims: &[u64], data: &str) -> String {
+        let shape = Shape::new(dims).expect("rank");
+        let count = shape.element_count().expect("small");
+        match parse(data, datatype, shape, count) {
+            Ok(bytes) => format!("{bytes:?}"),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    #[test]
+    fn elements_of_every_datatype() {
+        let singles = |values: [f32; 2]| values.map(f32::to_le_bytes).concat();
+        for (datatype, dims, data, expected) in [
+            (DataType::Bool, &[2][..], "[true, false]", vec![1, 0]),
+            (DataType::Uint8, &[2, 1], "[[255], [0]]", vec![255, 0]),
+            (DataType::Uint16, &[2, 1], "[1, 2]", vec![1, 0, 2, 0]),
+            (DataType::Uint32, &[1], "[4294967295]", vec![255; 4]),
+            (DataType::Uint64, &[1], "[18446744073709551615]", vec![255; 8]),
+            (DataType::Int8, &[1], "[-128]", vec![128]),
+            (DataType::Int16, &[1], "[-2]", vec![254, 255]),
+            (DataType::Int32, &[], "-2", vec![254, 255, 255, 255]),
+            (DataType::Int64, &[], "[9007199254740993]", vec![1, 0, 0, 0, 0, 0, 32, 0]),
+            (DataType::Fp16, &[3], r#"[1, -0.5, "NaN"]"#, vec![0, 60, 0, 184, 0, 126]),
+            (
+                DataType::Fp32,
+                &[2],
+                "[\n0.1\t,\r\n\"-Infinity\" ]",
+                singles([0.1, f32::NEG_INFINITY]),
+            ),
+            (DataType::Fp64, &[2], "[0.1, 1e-400]", [0.1f64, 0.0].map(f64::to_le_bytes).concat()),
+            // The nearest double lies half-way between two singles, and the text does not.
+            (
+                DataType::Fp32,
+                &[1],
+                "[1.00000005960464477540]",
+                1.000_000_1f32.to_le_bytes().to_vec(),
+            ),
+            (
+                DataType::Bytes,
+                &[3],
+                r#"["ä", {"base64": "/w=="},"\"\\"]"#,
+                vec![2, 0, 0, 0, 195, 164, 1, 0, 0, 0, 255, 2, 0, 0, 0, b'"', b'\\'],
+            ),
+            (DataType::Fp32, &[0, 4], "[]", vec![]),
+            (DataType::Fp32, &[2, 0], "[[], []]", vec![]),
+            (DataType::Fp32, &[2, 0, 3], "[[], []]", vec![]),
+        ] {
+            assert_eq!(check(datatype, dims, data), format!("{expected:?}"), "{datatype} {data}");
+        }
+    }
+
+    #[test]
+    fn lists_are_nested_as_the_shape_says() {
+        for (dims, data, expected) in [
+            (&[2, 2][..], "[[1, 2], [3]]", "data: lists of 2 and of 1 side by side"),
+            (&[2, 1], "[[1], 2]", "data: lists and elements side by side"),
+            (&[2, 0], "[[], 2]", "data: lists and elements side by side"),
+            (&[2, 2], "[[], []]", "data: shape [2, 0] found, expected [2, 2] or a flat list"),
+            (&[1, 0], "[[], []]", "data: shape [2, 0] found, expected [1, 0] or a flat list"),
+            (&[2], "[[1], [2]]", "data: lists nested deeper than 1"),
+            (&[], "[[1]]", "data: lists nested deeper than 1"),
+            (&[1, 1, 1], "[[1]]", "data: shape [1, 1] found, expected [1, 1, 1] or a flat list"),
+            (&[4], "[1, 2, 3]", "data: 3 elements found, shape [4] has 4"),
+            (&[4], "1", "data: 1 elements found, shape [4] has 4"),
+            (&[1], "1", "data: one element found, shape [1] takes a list"),
+            (&[], "[]", "data: 0 elements found, shape [] has 1"),
+        ] {
+            assert_eq!(check(DataType::Int8, dims, data), expected, "{data}");
         }
     }
 }

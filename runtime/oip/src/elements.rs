@@ -107,3 +107,48 @@ impl Serialize for Element<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuelbox_engine::Shape;
+
+    fn tensor(datatype: DataType, dims: &[u64], bytes: &[u8]) -> Tensor {
+        let shape = Shape::new(dims).expect("rank");
+        let tensor = Tensor { name: "y".into(), datatype, shape, bytes: bytes.into() };
+        tensor.view().check().expect("fits");
+        tensor
+    }
+
+    #[test]
+    fn json_reads_back_as_the_same_elements() {
+        let singles = [0.1f32, -0.0, f32::MIN_POSITIVE / 2.0, f32::MAX, f32::INFINITY, f32::NAN];
+        for (tensor, expected) in [
+            (tensor(DataType::Bool, &[2], &[0, 1]), "[false,true]"),
+            (tensor(DataType::Uint64, &[1], &[255; 8]), "[18446744073709551615]"),
+            (tensor(DataType::Int8, &[2], &[128, 1]), "[-128,1]"),
+            (tensor(DataType::Int16, &[1], &[254, 255]), "[-2]"),
+            (tensor(DataType::Int64, &[1], &i64::MIN.to_le_bytes()), "[-9223372036854775808]"),
+            (tensor(DataType::Fp16, &[1], &[0x66, 0x2e]), "[0.099975586]"),
+            (
+                tensor(DataType::Fp32, &[6], &singles.map(f32::to_le_bytes).concat()),
+                "[0.1,-0.0,5.877472e-39,3.4028235e+38,\"Infinity\",\"NaN\"]",
+            ),
+            (
+                tensor(
+                    DataType::Fp64,
+                    &[2],
+                    &[0.1f64, f64::NEG_INFINITY].map(f64::to_le_bytes).concat(),
+                ),
+                "[0.1,\"-Infinity\"]",
+            ),
+            (
+                tensor(DataType::Bytes, &[2], &[2, 0, 0, 0, 195, 164, 1, 0, 0, 0, 255]),
+                "[\"ä\",{\"base64\":\"/w==\"}]",
+            ),
+        ] {
+            let all: Vec<_> = elements(&tensor).collect();
+            assert_eq!(serde_json::to_string(&all).expect("serialises"), expected);
+        }
+    }
+}

@@ -10,7 +10,6 @@ use crate::{
     exit::{Exit, Failure, OrExit, Result, print_error},
     file, host,
     input::InputArgs,
-    labels::Labels,
     output::{answer::Answer, columns::facts, npz::Npz},
     progress::Verbosity,
     source::Source,
@@ -18,6 +17,7 @@ use crate::{
 };
 use fuelbox_jobs::{Finished, Host, JobError, JobRecord, JobRequest, LimitsWanted, Priority};
 use fuelbox_ledger::AccountId;
+use fuelbox_oip::Labels;
 use serde::Serialize;
 use std::{
     io::Write,

@@ -39,6 +39,13 @@ impl Exit {
         }
     }
 
+    fn of_spend(error: &SpendError) -> Self {
+        match error {
+            SpendError::Limit { .. } => Self::Payment,
+            SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. } => Self::BadInput,
+        }
+    }
+
     fn of_price(error: &PriceError) -> Self {
         match error {
             PriceError::Overflow { .. } => Self::Limit,
@@ -100,10 +107,7 @@ impl From<JobError> for Failure {
                 Exit::Limit
             }
             JobError::Rejected(error) => Exit::of_rejected(error),
-            JobError::Spend(SpendError::Limit { .. }) => Exit::Payment,
-            JobError::Spend(SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. }) => {
-                Exit::BadInput
-            }
+            JobError::Spend(error) => Exit::of_spend(error),
             JobError::Price(error) => Exit::of_price(error),
             JobError::Busy(
                 Full::Jobs { .. } | Full::Bytes { .. } | Full::Account { .. } | Full::Work { .. },
@@ -124,8 +128,14 @@ impl From<PublishError> for Failure {
             PublishError::Signature
             | PublishError::Taken { .. }
             | PublishError::NameOwned { .. }
+            | PublishError::Space { .. }
+            | PublishError::KeySpaces { .. }
+            | PublishError::Unsigned { .. }
+            | PublishError::PublisherKey { .. }
+            | PublishError::PackageSignature(_)
             | PublishError::NoPublisher { .. } => Exit::BadInput,
             PublishError::Rejected(ref error) => Exit::of_rejected(error),
+            PublishError::Spend(ref error) => Exit::of_spend(error),
             PublishError::Price(ref error) => Exit::of_price(error),
             PublishError::Fault(_) => Exit::Host,
         };

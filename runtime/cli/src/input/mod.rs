@@ -5,7 +5,6 @@
 
 mod npy;
 mod npz;
-mod oip;
 mod random;
 mod parameter;
 
@@ -14,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use fuelbox_engine::{
     DataType, JobLimits, OwnedDim, OwnedParameter, Shape, Signature, Tensor, TensorSignature,
 };
+use fuelbox_oip::{Limits, Request};
 use std::path::{Path, PathBuf};
 
 pub(crate) use random::Dim;
@@ -156,9 +156,10 @@ impl ReadInputs {
             }
             "json" => {
                 names_itself(".json")?;
-                let request = oip::parse(&bytes).with_context(at)?;
-                for (name, array) in request.inputs {
-                    push(Some(name), Content::Array(array));
+                let limits = Limits { tensor_bytes_max: bytes_max() };
+                let request = Request::parse(&bytes, None, &limits).with_context(at)?;
+                for Tensor { name, datatype, shape, bytes } in request.inputs {
+                    push(Some(name), Content::Array(Array { datatype, shape, bytes }));
                 }
                 for parameter in request.parameters {
                     self.add_parameter(parameter).with_context(at)?;

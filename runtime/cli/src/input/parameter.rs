@@ -1,7 +1,7 @@
 //! Parameters as `NAME=VALUE`.
 
 use fuelbox_engine::{OwnedParameter, OwnedValue};
-use serde_json::Value;
+use fuelbox_oip::value_of_json;
 
 /// `true`, `false`, numbers and quoted text are what JSON takes them for; anything else is text.
 pub(crate) fn parse(text: &str) -> Result<OwnedParameter, String> {
@@ -9,23 +9,9 @@ pub(crate) fn parse(text: &str) -> Result<OwnedParameter, String> {
     if name.is_empty() {
         return Err("NAME=VALUE was expected".into());
     }
-    let value = serde_json::from_str(value).ok().and_then(|json| self::value(&json));
-    let value = value.unwrap_or_else(|| OwnedValue::String(text[name.len() + 1..].into()));
+    let value =
+        value_of_json(value).unwrap_or_else(|| OwnedValue::String(text[name.len() + 1..].into()));
     Ok(OwnedParameter { name: name.into(), value })
-}
-
-/// The value that JSON has; none for lists, objects, `null` and integers over 63 bits.
-pub(crate) fn value(json: &Value) -> Option<OwnedValue> {
-    match json {
-        Value::Bool(value) => Some(OwnedValue::Bool(*value)),
-        Value::String(value) => Some(OwnedValue::String(value.clone())),
-        Value::Number(value) => match value.as_i64() {
-            Some(value) => Some(OwnedValue::Int(value)),
-            None if value.is_u64() => None,
-            None => value.as_f64().map(OwnedValue::Float),
-        },
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! The answer of a paid job: what the model gave, what it cost, and where the proof is.
 
-use super::{
-    json::{Output, Parameters},
-    table,
-};
+use super::table;
 use crate::{
     exit::Result,
-    labels::Labels,
     units::{grouped, show_bytes},
 };
 use fuelbox_engine::{Digest, Tensor, output_digest};
 use fuelbox_jobs::Finished;
 use fuelbox_ledger::Credits;
+use fuelbox_oip::{Labels, ParametersJson, TensorJson};
 use fuelbox_receipt::Receipt;
 use serde::Serialize;
 
@@ -31,10 +28,10 @@ struct Json<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
     /// None when they are no longer kept.
-    outputs: Option<Vec<Output<'a>>>,
+    outputs: Option<Vec<TensorJson<'a>>>,
     output_digest: Digest,
-    #[serde(skip_serializing_if = "Parameters::is_empty")]
-    parameters: Parameters<'a>,
+    #[serde(skip_serializing_if = "ParametersJson::is_empty")]
+    parameters: ParametersJson<'a>,
     fuel: Fuel,
     memory_bytes_peak: u64,
     account: &'a str,
@@ -87,7 +84,7 @@ impl<'a> Answer<'a> {
     pub(crate) fn json(&self) -> impl Serialize {
         let Receipt { load, price, usage, publisher, package, output, .. } = &self.receipt;
         let Finished { job, parameters, log, repeated, .. } = self.finished;
-        let outputs = || self.outputs().iter().map(Output::of).collect();
+        let outputs = || self.outputs().iter().map(TensorJson::of).collect();
         Json {
             job: job.id.to_string(),
             state: job.state.name(),
@@ -95,7 +92,7 @@ impl<'a> Answer<'a> {
             detail: job.detail.as_deref(),
             outputs: (!self.is_forgotten()).then(outputs),
             output_digest: *output,
-            parameters: Parameters(parameters),
+            parameters: ParametersJson(parameters),
             fuel: Fuel { load: load.map(|load| load.fuel), run: usage.fuel },
             memory_bytes_peak: usage.memory_bytes_peak,
             account: job.account.as_str(),

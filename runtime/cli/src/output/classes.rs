@@ -1,8 +1,7 @@
 //! Classes: the outputs of a classifier, as the names of its likeliest classes.
 
-use super::elements::elements;
-use crate::labels::Labels;
 use fuelbox_engine::{DataType, Tensor};
+use fuelbox_oip::{Element, Labels, elements, likeliest};
 
 /// Classes that are shown of each row.
 const TOP: usize = 5;
@@ -33,27 +32,22 @@ pub(crate) fn rows<'a>(
         DataType::Bool | DataType::Bytes => false,
     };
     let count = tensor.shape.last().and_then(|&last| usize::try_from(last).ok())?;
-    if !scores || count == 0 || count != labels.len() {
+    if !scores || count == 0 || count != labels.names().len() {
         return None;
     }
-    let mut values = elements(tensor).filter_map(|element| element.value());
+    let mut values = elements(tensor);
     let rows = tensor.shape.element_count()? / count as u64;
     let rows = usize::try_from(rows).ok()?.min(rows_max);
     Some((0..rows).map(|_| row(values.by_ref().take(count).collect(), labels)).collect())
 }
 
-fn row(values: Vec<f64>, labels: &Labels) -> Row<'_> {
+fn row<'a>(elements: Vec<Element<'_>>, labels: &'a Labels) -> Row<'a> {
+    let values: Vec<f64> = elements.iter().filter_map(Element::value).collect();
     let sum: f64 = values.iter().sum();
     let within = values.iter().all(|value| (0.0..=1.0).contains(value));
     let probabilities = within && (sum - 1.0).abs() <= SUM_TOLERANCE;
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    // NaN is nobody's likeliest class.
-    let key = |&class: &usize| {
-        if values[class].is_nan() { f64::NEG_INFINITY } else { values[class] }
-    };
-    order.sort_by(|a, b| key(b).total_cmp(&key(a)).then(a.cmp(b)));
-    order.truncate(TOP);
-    let classes = order.into_iter().map(|class| (labels.name(class), values[class])).collect();
+    let order = likeliest(&elements, TOP).into_iter();
+    let classes = order.map(|class| (labels.name(class), values[class])).collect();
     Row { classes, probabilities }
 }
 

@@ -1,9 +1,10 @@
 //! The JSON of `run --json`: one object on one line (`docs/cli.md`).
 
-use super::{Report, digest, elements::elements};
+use super::{Report, digest};
 use anyhow::Result;
-use fuelbox_engine::{Digest, OwnedParameter, OwnedValue, Tensor, Verdict};
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use fuelbox_engine::{Digest, OwnedParameter, Verdict};
+use fuelbox_oip::{ParametersJson, TensorJson};
+use serde::Serialize;
 use std::{io::Write, time::Duration};
 
 #[derive(Serialize)]
@@ -11,11 +12,11 @@ struct Job<'a> {
     verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    outputs: Vec<Output<'a>>,
+    outputs: Vec<TensorJson<'a>>,
     output_digest: Digest,
     /// Settings that the model gave beside its outputs; not there when it gave none.
-    #[serde(skip_serializing_if = "Parameters::is_empty")]
-    parameters: Parameters<'a>,
+    #[serde(skip_serializing_if = "ParametersJson::is_empty")]
+    parameters: ParametersJson<'a>,
     fuel: LoadAndRun,
     memory_bytes_peak: u64,
     wall_us: LoadAndRun,
@@ -37,53 +38,6 @@ struct Run {
     wall_us: u64,
 }
 
-#[derive(Serialize)]
-pub(super) struct Output<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: &'a [u64],
-    data: Data<'a>,
-}
-
-impl<'a> Output<'a> {
-    pub(super) fn of(tensor: &'a Tensor) -> Self {
-        let Tensor { name, datatype, shape, .. } = tensor;
-        Self { name, datatype: datatype.name(), shape, data: Data(tensor) }
-    }
-}
-
-/// The elements as a flat list, written as they come.
-struct Data<'a>(&'a Tensor);
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(elements(self.0))
-    }
-}
-
-pub(super) struct Parameters<'a>(pub(super) &'a [OwnedParameter]);
-
-impl Parameters<'_> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Parameters<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(self.0.len()))?;
-        for OwnedParameter { name, value } in self.0 {
-            match value {
-                OwnedValue::Bool(value) => map.serialize_entry(name, value)?,
-                OwnedValue::Int(value) => map.serialize_entry(name, value)?,
-                OwnedValue::Float(value) => map.serialize_entry(name, value)?,
-                OwnedValue::String(value) => map.serialize_entry(name, value)?,
-            }
-        }
-        map.end()
-    }
-}
-
 /// Writes a report.
 pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
     let parameters: &[OwnedParameter] = match report.verdict() {
@@ -100,9 +54,9 @@ pub(crate) fn write(report: &Report, mut out: impl Write) -> Result<()> {
     let job = Job {
         verdict: report.verdict().name(),
         detail: report.verdict().detail(),
-        outputs: report.outputs().iter().map(Output::of).collect(),
+        outputs: report.outputs().iter().map(TensorJson::of).collect(),
         output_digest: digest(report.verdict()),
-        parameters: Parameters(parameters),
+        parameters: ParametersJson(parameters),
         fuel: LoadAndRun { load: report.fuel_load, run: report.fuel_run },
         memory_bytes_peak: report.usage().memory_bytes_peak,
         wall_us: LoadAndRun { load: micros(report.load_time.wall), run: micros(report.wall_run) },
@@ -125,7 +79,7 @@ mod tests {
         *,
     };
     use crate::host::LoadTime;
-    use fuelbox_engine::{DataType, Outcome, Usage};
+    use fuelbox_engine::{DataType, Outcome, OwnedValue, Usage};
 
     fn check(verdict: Verdict, runs: Option<Vec<RunFacts>>) -> String {
         let usage = Usage { fuel: 7, memory_bytes_peak: 65536 };

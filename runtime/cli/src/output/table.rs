@@ -1,11 +1,9 @@
 //! The table of `run`: the answer, then what it took, for people.
 
-use super::{Report, RunFacts, classes, elements::elements, text::excerpt};
-use crate::{
-    labels::Labels,
-    units::{grouped, show_bytes, show_duration},
-};
+use super::{Report, RunFacts, classes, elements::Shown, text::excerpt};
+use crate::units::{grouped, show_bytes, show_duration};
 use fuelbox_engine::{DataType, Tensor, Verdict};
+use fuelbox_oip::{Labels, elements};
 use std::fmt::Write;
 
 /// Elements that are shown of an output that is not a classifier's.
@@ -73,7 +71,8 @@ fn preview(text: &mut String, tensor: &Tensor) -> std::fmt::Result {
     heading(text, tensor)?;
     let count = tensor.shape.element_count().unwrap_or(0);
     let separator = if tensor.datatype == DataType::Bytes { ", " } else { "  " };
-    let shown: Vec<_> = elements(tensor).take(ELEMENTS_SHOWN).map(|e| e.to_string()).collect();
+    let shown: Vec<_> =
+        elements(tensor).take(ELEMENTS_SHOWN).map(|e| Shown(e).to_string()).collect();
     write!(text, "\n  {}", shown.join(separator))?;
     let hidden = count.saturating_sub(shown.len() as u64);
     if hidden > 0 {

@@ -64,8 +64,11 @@ fn sized(
         OwnedDim::Fixed(size) => Some(*size),
         OwnedDim::Symbol(_) | OwnedDim::Any(()) => None,
     };
-    if dims.iter().filter(|dim| fixed(dim).is_none()).count() > 1 {
-        return Err(no_shape(input));
+    match dims.iter().filter(|dim| fixed(dim).is_none()).count() {
+        // Whether the body is as long is asked of the tensor.
+        0 => return Ok(dims.iter().filter_map(fixed).collect()),
+        1 => {}
+        _ => return Err(no_shape(input)),
     }
     // What does not fit 64 bits fits no body either.
     let row_bytes = dims.iter().filter_map(fixed).fold(element_bytes, u64::saturating_mul);

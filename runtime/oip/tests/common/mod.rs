@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test takes what it needs
 
+pub(crate) mod arbitrary;
+
 use fuelbox_engine::{DataType, OwnedDim, Shape, Signature, Tensor, TensorSignature};
 use fuelbox_oip::Limits;
 

@@ -5,7 +5,6 @@ use crate::{
     exit::{Exit, Failure, OrExit, Result},
     file,
     input::InputFile,
-    labels::{LABELS_BYTES_MAX, Labels},
     source,
 };
 use anyhow::Context;
@@ -13,6 +12,7 @@ use fuelbox_engine::{
     Asset, GuestModule, Manifest, NamedPart, Package, PartRef, Signature,
     constants::{MODULE_BYTES_MAX, PART_BYTES_MAX},
 };
+use fuelbox_oip::{LABELS_BYTES_MAX, Labels};
 use std::{path::Path, sync::Arc};
 
 /// Under which name labels are packed.
