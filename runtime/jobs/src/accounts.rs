@@ -45,6 +45,14 @@ impl<'a> Accounts<'a> {
         Ok(found.ok_or_else(unknown)?)
     }
 
+    /// All accounts, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self) -> Result<Vec<Account>, HostFault> {
+        Ok(self.books.ledger.read(|reader| reader.accounts())??)
+    }
+
     /// Gives credits to an account.
     ///
     /// # Errors

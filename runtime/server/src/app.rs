@@ -1,10 +1,12 @@
 //! What all requests share.
 
 use crate::{
-    config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
+    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
+    webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
 use std::{sync::Arc, time::Instant};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A host with a server around it.
@@ -16,6 +18,9 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
+    pub(crate) webhooks: Webhooks,
+    /// Streams of events that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when the server is told to stop.
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
@@ -33,6 +38,8 @@ impl App {
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
+            webhooks: Webhooks::default(),
+            streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
             started: Instant::now(),
             host,
             folder,

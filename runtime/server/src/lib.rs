@@ -23,6 +23,8 @@ mod describe;
 mod serve;
 mod problem;
 mod rest;
+mod webhooks;
+mod api;
 mod shim;
 mod run;
 

@@ -4,10 +4,12 @@
 //! are broken off then, unbilled; answers go out; the rest of the connections is closed.
 
 use crate::{
+    api,
     app::App,
     config::{Config, ConfigError},
     problem, rest,
     serve::{self, Port, TlsError},
+    webhooks,
 };
 use axum::{Router, routing::get};
 use fuelbox_jobs::{DataFolder, Host};
@@ -139,6 +141,7 @@ async fn serve_all(
         serve(metrics, metrics_router(&app)),
     ];
     let tidy = task::spawn(tidy(app.clone()));
+    let deliver = task::spawn(webhooks::deliver(app.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -155,6 +158,7 @@ async fn serve_all(
     // A worker's panic was shown when it happened.
     let _ = stopping.await;
     tidy.abort();
+    deliver.abort();
     closing.cancel();
     for port in ports {
         let _ = port.await;
@@ -183,6 +187,7 @@ fn http_router(app: &Arc<App>) -> Router {
     Router::new()
         .merge(health_router(app))
         .merge(rest::router(app.clone()))
+        .merge(api::router(app))
         .layer(RequestDecompressionLayer::new())
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(problem::panicked))
