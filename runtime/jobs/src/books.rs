@@ -7,8 +7,8 @@
 //! - What a job pays is never more than what was held for it.
 
 use crate::{
-    access,
     access_key::AccessKeyId,
+    access_rows,
     job::{JobId, Priority, State},
     price::Bill,
     steps::{Step, reach},
@@ -264,6 +264,15 @@ impl Books {
         let id = &row.id;
         let mut transfers = Vec::with_capacity(4);
         let debit = match &settlement.hold {
+            // Whoever runs his own package pays himself: not without a stop on the way.
+            Hold::Reserved(_) if row.account == settlement.publisher => {
+                if *credits > Credits::ZERO {
+                    let (debit, credit) = (row.account.clone(), self.house.escrow.clone());
+                    let action = Action::Direct { debit, credit, amount: *credits };
+                    transfers.push(transfer(id, "post", Purpose::Charge, action)?);
+                }
+                &self.house.escrow
+            }
             Hold::Reserved(_) => &row.account,
             Hold::Pending => {
                 if row.hold > Credits::ZERO {
@@ -339,7 +348,7 @@ fn write_settlement(
         result.bill.publisher.micros().cast_signed(),
     ])?;
     if let Some(key) = &settlement.spent_by {
-        access::add_spent(tx.connection(), key, result.credits)?;
+        access_rows::add_spent(tx.connection(), key, result.credits)?;
     }
     for blob in &result.blobs {
         keep(tx, blob)?;

@@ -253,6 +253,7 @@ impl Catalogue {
             return None;
         }
         let closed = known.packages.remove(digest);
+        known.generation += 1;
         known.leaving.insert(*digest);
         drop(known);
         drop(closed);
@@ -309,8 +310,7 @@ impl Catalogue {
         open.sort_by_key(|published| published.used.load(Ordering::Relaxed));
         let surplus = open.len().saturating_sub(self.models_open_max);
         let close = |published: &&Arc<Published>| published.model.try_lock().ok()?.take();
-        let closed: Vec<_> =
-            open[..surplus].iter().filter_map(|published| close(published)).collect();
+        let closed: Vec<_> = open[..surplus].iter().filter_map(close).collect();
         // Their memory is given back without the lock.
         drop(known);
         drop(closed);

@@ -5,16 +5,17 @@
 //! file first, so that a row never names a file that is not there.
 
 use crate::{
-    access,
     access_key::AccessKeyId,
+    access_rows,
     blobs::sync_folder,
-    books::{HouseAccounts, prepare_shape},
+    books::HouseAccounts,
     catalogue::{Catalogue, Quote},
     fault::{HostFault, PublishError},
+    job::JobId,
     limits::limits_asked,
+    package_rows::{Holder, Row, check_request, holder, named},
     packages::Visibility,
     price::Schedule,
-    publishers::check_name,
     spending::{SpendError, SpendHold, Spending},
     steps::{Step, reach},
     tables::Tables,
@@ -26,10 +27,8 @@ use fuelbox_engine::{
 };
 use fuelbox_ledger::{
     AccountId, AccountKind, Action, Credits, Ledger, LedgerError, Purpose, Reservation, Transfer,
-    Tx,
 };
 use fuelbox_receipt::{PackageSignature, SignedPackage};
-use rusqlite::{Connection, OptionalExtension};
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
@@ -205,7 +204,7 @@ impl Publisher<'_> {
         let Some(key) = request.access_key else {
             return Ok(());
         };
-        let found = self.ledger.read(|reader| access::find(reader.connection(), &key))?;
+        let found = self.ledger.read(|reader| access_rows::find(reader.connection(), &key))?;
         let found = found.map_err(HostFault::from)?.map(|(row, _)| row);
         let found = found.ok_or(SpendError::UnknownKey { key })?;
         if found.account != request.account {
@@ -309,7 +308,7 @@ impl Publisher<'_> {
         let account = &request.account;
         let digest = manifest.digest();
         let credits = self.price(burned)?;
-        let charge = self.charge(account, &format!("package:{}", digest.hex()), credits)?;
+        let charge = self.charge(account, &self.transfer_name(&digest)?, credits)?;
         let transfers: Vec<_> = charge.into_iter().collect();
         let (now, Holds { money, spend }) = (self.now_unix_ms, holds);
         let row = Row {
@@ -343,7 +342,7 @@ impl Publisher<'_> {
             // What this one burned is paid for in any case.
             tx.apply_reserved(&money, &transfers, now)?;
             if let Some(key) = &spent_by {
-                access::add_spent(tx.connection(), key, credits).map_err(HostFault::from)?;
+                access_rows::add_spent(tx.connection(), key, credits).map_err(HostFault::from)?;
             }
             if matches!(written, Written::Published) {
                 row.insert(tx).map_err(HostFault::from)?;
@@ -369,6 +368,15 @@ impl Publisher<'_> {
         }
     }
 
+    /// The name of the transfer that pays for a package. One that was removed has left its own behind.
+    fn transfer_name(&self, digest: &Digest) -> Result<String, PublishError> {
+        let name = format!("package:{}", digest.hex());
+        let id = name.parse().map_err(|error| HostFault::Books(format!("{error}")))?;
+        let earlier = self.ledger.read(|reader| reader.transfer(&id))??;
+        let again = || format!("again:{}:{}", &digest.hex()[..16], JobId::new());
+        Ok(if earlier.is_some() { again() } else { name })
+    }
+
     /// What a package burned that was then refused. Each attempt is paid for.
     fn bill_failure(
         &self,
@@ -377,7 +385,7 @@ impl Publisher<'_> {
         holds: Holds,
         burned: &Burned,
     ) -> Result<(), PublishError> {
-        let attempt = crate::job::JobId::new();
+        let attempt = JobId::new();
         let name = format!("refused:{}:{attempt}", &digest.hex()[..16]);
         let credits = self.price(burned)?;
         let Some(transfer) = self.charge(account, &name, credits)? else {
@@ -388,7 +396,7 @@ impl Publisher<'_> {
         self.ledger.write(move |tx| -> Result<(), LedgerError> {
             tx.apply_reserved(&money, std::slice::from_ref(&transfer), now)?;
             if let Some(key) = &spent_by {
-                access::add_spent(tx.connection(), key, credits)?;
+                access_rows::add_spent(tx.connection(), key, credits)?;
             }
             Ok(())
         })?;
@@ -416,121 +424,6 @@ impl Publisher<'_> {
         let (debit, credit) = (account.clone(), self.house.revenue.clone());
         let action = Action::Direct { debit, credit, amount };
         Ok(Some(Transfer { id, purpose: Purpose::Fee, action }))
-    }
-}
-
-/// What is written of a package.
-struct Row {
-    package: SignedPackage,
-    publisher: AccountId,
-    manifest: Vec<u8>,
-    load_fuel: u64,
-    credits: Credits,
-    now_unix_ms: u64,
-    visibility: Visibility,
-    signature: Option<PackageSignature>,
-    signature_required: bool,
-    quotes: HashMap<Digest, Quote>,
-    shapes: Vec<(Digest, u64)>,
-}
-
-impl Row {
-    fn check(&self, connection: &Connection) -> Result<(), PublishError> {
-        let (signature, required) = (self.signature.as_ref(), self.signature_required);
-        check_name(connection, &self.publisher, &self.package, signature, required)
-    }
-
-    fn insert(&self, tx: &Tx<'_, Tables>) -> rusqlite::Result<()> {
-        let SignedPackage { digest, name, version } = &self.package;
-        let sql = "INSERT INTO package (digest, name, version, publisher, manifest, load_fuel,
-            load_credits, published_unix_ms, visibility, signature_key, signature)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-        tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
-            digest.as_bytes(),
-            name,
-            version,
-            self.publisher.as_str(),
-            self.manifest,
-            self.load_fuel.cast_signed(),
-            self.credits.micros().cast_signed(),
-            self.now_unix_ms.cast_signed(),
-            self.visibility.name(),
-            self.signature.as_ref().map(|signature| *signature.key_id().as_bytes()),
-            self.signature.as_ref().map(PackageSignature::signature),
-        ])?;
-        for (shapes, quote) in &self.quotes {
-            let sql =
-                "INSERT INTO quote (package, shapes, fuel, memory_bytes) VALUES (?1, ?2, ?3, ?4)";
-            tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
-                digest.as_bytes(),
-                shapes.as_bytes(),
-                quote.fuel.cast_signed(),
-                quote.memory_bytes.cast_signed()
-            ])?;
-        }
-        for (shapes, fuel) in &self.shapes {
-            prepare_shape(tx, digest, shapes, *fuel, self.now_unix_ms)?;
-        }
-        Ok(())
-    }
-}
-
-fn named(manifest: &Manifest) -> SignedPackage {
-    let (name, version) = (manifest.name.clone(), manifest.version.clone());
-    SignedPackage { digest: manifest.digest(), name, version }
-}
-
-fn check_request(
-    connection: &Connection,
-    request: &PublishRequest<'_>,
-    package: &SignedPackage,
-) -> Result<(), PublishError> {
-    let (signature, required) = (request.signature.as_ref(), request.signature_required);
-    check_name(connection, &request.account, package, signature, required)
-}
-
-/// Who has the name of a package: its first publisher, and of this version perhaps a package.
-struct Holder {
-    publisher: String,
-    digest: Option<Digest>,
-}
-
-/// Who has this name, if anybody.
-fn holder(connection: &Connection, name: &str, version: &str) -> rusqlite::Result<Option<Holder>> {
-    // All of a name have one publisher; the one of this version first.
-    let sql = "SELECT publisher, version = ?2, digest FROM package WHERE name = ?1
-        ORDER BY version = ?2 DESC LIMIT 1";
-    let mut select = connection.prepare_cached(sql)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let digest = row.get::<_, bool>(1)?.then(|| row.get(2)).transpose()?;
-        Ok(Holder { publisher: row.get(0)?, digest: digest.map(Digest::from_bytes) })
-    };
-    select.query_row([name, version], read).optional()
-}
-
-impl Holder {
-    /// Whether this publisher cannot have the version for a new package.
-    fn keeps_out(&self, account: &AccountId) -> bool {
-        self.digest.is_some() || self.publisher != account.as_str()
-    }
-
-    /// What somebody is told who publishes this package now: that it was published before, or why it
-    /// cannot be.
-    fn answer(self, account: &AccountId, manifest: &Manifest) -> Result<Publication, PublishError> {
-        let (name, version) = (manifest.name.clone(), manifest.version.clone());
-        let digest = manifest.digest();
-        if self.publisher != account.as_str() {
-            return Err(PublishError::NameOwned { name });
-        }
-        match self.digest {
-            Some(taken) if taken != digest => {
-                Err(PublishError::Taken { name, version, digest: taken })
-            }
-            Some(_) | None => {
-                let credits = Credits::ZERO;
-                Ok(Publication { digest, name, version, fuel: 0, credits, repeated: true })
-            }
-        }
     }
 }
 

@@ -8,8 +8,8 @@
 //!
 //! Keys without a limit are not known here.
 
-use crate::{access, access_key::AccessKeyId, fault::HostFault, tables::Tables};
-use fuelbox_ledger::{AccountId, Credits, Ledger};
+use crate::{access_key::AccessKeyId, access_rows, fault::HostFault, tables::Tables};
+use fuelbox_ledger::{AccountId, Credits, Ledger, StoreError};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -76,6 +76,24 @@ impl Spending {
         account: &AccountId,
         price: Credits,
     ) -> Result<Result<Option<SpendHold>, SpendError>, HostFault> {
+        match self.try_hold(ledger, key, account, price)? {
+            Err(SpendError::Limit { left, limit, .. }) if left < limit => {
+                // A job that ended a moment ago may still hold its price: its commit is seen before the
+                // writer says so here. After an empty work, all that was committed has been said.
+                ledger.write(|_| Ok::<(), StoreError>(()))?;
+                self.try_hold(ledger, key, account, price)
+            }
+            tried => Ok(tried),
+        }
+    }
+
+    fn try_hold(
+        self: &Arc<Self>,
+        ledger: &Ledger<Tables>,
+        key: AccessKeyId,
+        account: &AccountId,
+        price: Credits,
+    ) -> Result<Result<Option<SpendHold>, SpendError>, HostFault> {
         let mut keys = self.known(ledger, key)?;
         let Some(found) = keys.get_mut(&key) else {
             return Ok(Err(SpendError::UnknownKey { key }));
@@ -122,7 +140,7 @@ impl Spending {
     ) -> Result<MutexGuard<'_, HashMap<AccessKeyId, Key>>, HostFault> {
         let mut keys = self.lock();
         if !keys.contains_key(&key) {
-            let found = ledger.read(|reader| access::find(reader.connection(), &key))??;
+            let found = ledger.read(|reader| access_rows::find(reader.connection(), &key))??;
             if let Some((row, _)) = found {
                 if keys.len() >= KEYS_MAX {
                     keys.retain(|_, known| known.holds > 0);

@@ -2,12 +2,11 @@
 //!
 //! Whoever sends no valid key is told one thing, whatever is wrong with it.
 
-use crate::shim::Viewer;
 use crate::{
     app::App,
     refusal::{Code, Refusal},
 };
-use fuelbox_jobs::{ACCESS_REFUSED, AccessError, AccessKeyId, Grant, Scope};
+use fuelbox_jobs::{ACCESS_REFUSED, AccessError, AccessKeyId, Grant, Scope, Viewer};
 use fuelbox_ledger::AccountId;
 
 /// Somebody with a valid key.

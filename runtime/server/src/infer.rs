@@ -48,6 +48,7 @@ pub(crate) fn job_request(caller: &Caller, model: &Model, call: Call) -> JobRequ
         deadline,
         priority,
         key: idempotency_key,
+        access_key: Some(caller.key()),
         ..JobRequest::new(caller.account().clone(), model.digest, inputs)
     }
 }

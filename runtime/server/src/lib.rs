@@ -25,7 +25,6 @@ mod problem;
 mod rest;
 mod webhooks;
 mod api;
-mod shim;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};

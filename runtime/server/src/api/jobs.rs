@@ -288,7 +288,7 @@ pub(super) async fn show(
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<JobRecord, Refusal> {
     let unknown = || Refusal::not_found("job", id);
     let parsed: JobId = id.parse().map_err(|_| unknown())?;
-    let viewer = super::viewer(caller);
+    let viewer = caller.viewer();
     let found = app.host.read(|records| records.job_for(&viewer, &parsed))??;
     found.ok_or_else(unknown)
 }

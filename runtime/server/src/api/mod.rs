@@ -27,7 +27,6 @@ use crate::{
     refusal::{Code, Refusal},
 };
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
-use fuelbox_jobs::Viewer;
 use fuelbox_ledger::AccountId;
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -76,14 +75,6 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::keys))
         .routes(routes!(log::consistency))
-}
-
-/// What is visible to a caller.
-fn viewer(caller: &Caller) -> Viewer {
-    match caller.is_operator() {
-        true => Viewer::Operator,
-        false => Viewer::Account(caller.account().clone()),
-    }
 }
 
 /// Whose things are listed: those of the caller's account, and for operators of any, or of all.

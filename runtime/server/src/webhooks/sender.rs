@@ -9,7 +9,7 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, net::{IpAddr, SocketAddr}, time::Duration};
 use tokio::{net::lookup_host, time::timeout};
 
 /// From the look-up of the name to the last byte of the answer.
@@ -89,7 +89,7 @@ impl Sender {
             let response = request.send().await.map_err(|error| lost(&error))?;
             let status = response.status();
             drain(response).await;
-            Ok(status)
+            Ok::<_, SendError>(status)
         };
         let status = timeout(TIME_MAX, exchange).await.map_err(|_| SendError::Late)??;
         if status.is_success() { Ok(status.as_u16()) } else { Err(SendError::Status(status.as_u16())) }
@@ -132,13 +132,16 @@ impl Resolve for Checked {
     }
 }
 
-fn check_all(found: &[SocketAddr], insecure: bool) -> Result<(), Arc<str>> {
+/// A name that leads into the host's own network, or nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver's name leads to {0}, which is not public")]
+struct NotPublic(IpAddr);
+
+fn check_all(found: &[SocketAddr], insecure: bool) -> Result<(), NotPublic> {
     let bad = found.iter().find(|address| !insecure && !is_public(address.ip()));
     match bad {
         None => Ok(()),
-        Some(bad) => {
-            Err(format!("the receiver's name leads to {}, which is not public", bad.ip()).into())
-        }
+        Some(bad) => Err(NotPublic(bad.ip())),
     }
 }
 
@@ -154,7 +157,7 @@ mod tests {
         assert!(check_all(&[public, private], true).is_ok());
         let error = check_all(&[public, private], false).expect_err("refused");
         assert_eq!(
-            &*error,
+            error.to_string(),
             "the receiver's name leads to ::ffff:10.0.0.1, which is not public"
         );
     }
