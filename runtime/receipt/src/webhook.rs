@@ -35,7 +35,8 @@ mod tests {
     fn a_signature_is_of_one_message() {
         let key = HostKey::from_secret(&[7; 32]);
         let signature = sign(&key, "a", 1, b"{}");
-        let fits = |id: &str, time: u64, body: &[u8]| verify(&key.ring(), id, time, body, &signature);
+        let fits =
+            |id: &str, time: u64, body: &[u8]| verify(&key.ring(), id, time, body, &signature);
         assert!(fits("a", 1, b"{}"));
         assert!(!fits("b", 1, b"{}") && !fits("a", 2, b"{}") && !fits("a", 1, b"{ }"));
         let other = HostKey::from_secret(&[8; 32]).ring();

@@ -73,10 +73,7 @@ pub(crate) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Refusal {
 }
 
 /// A method that a path does not have.
-pub(crate) async fn no_such_method(
-    method: Method,
-    OriginalUri(uri): OriginalUri,
-) -> Refusal {
+pub(crate) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     let (method, path) = (method.as_str(), uri.path());
     let sentence = format!(
         "method {} does not apply to '{}'",

@@ -59,7 +59,7 @@ pub(super) async fn own(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct StatementQuery {
+pub(super) struct StatementQuery {
     /// Most of them: 1 to 1000, or 50.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
@@ -69,7 +69,7 @@ struct StatementQuery {
 
 /// What moved on an account, the latest first.
 #[derive(Serialize, ToSchema)]
-struct Statement {
+pub(super) struct Statement {
     lines: Vec<StatementLine>,
     /// `before` of the next page; null at the end.
     next: Option<u64>,
@@ -77,7 +77,7 @@ struct Statement {
 
 /// One movement, and the account as it was behind it.
 #[derive(Serialize, ToSchema)]
-struct StatementLine {
+pub(super) struct StatementLine {
     seq: u64,
     time: Moment,
     /// `top_up`, `payout`, `refund`, `hold`, `charge`, `share` or `fee`.
@@ -154,7 +154,7 @@ fn of_line(line: &Line, account: &AccountId, all: bool) -> StatementLine {
 /// What an account is for.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum NewKind {
+pub(super) enum NewKind {
     Caller,
     Publisher,
 }
@@ -162,7 +162,7 @@ enum NewKind {
 /// An account to be opened.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewAccount {
+pub(super) struct NewAccount {
     /// 1 to 64 of `a-z 0-9 . _ -`, the first a letter or a digit.
     #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     id: String,
@@ -201,7 +201,7 @@ pub(super) async fn create(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
+pub(super) struct ListQuery {
     /// Most of them: 1 to 1000, or 50.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
@@ -211,7 +211,7 @@ struct ListQuery {
 
 /// A page of accounts, by id.
 #[derive(Serialize, ToSchema)]
-struct AccountPage {
+pub(super) struct AccountPage {
     accounts: Vec<AccountJson>,
     /// `after` of the next page; null at the end.
     next: Option<String>,
@@ -287,7 +287,7 @@ pub(super) async fn statement_for(
 /// Credits to be moved.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewMovement {
+pub(super) struct NewMovement {
     /// Above zero.
     credits: Amount,
     /// Name of the movement: sent twice under one name, it happens once. Made up when not given.
@@ -297,7 +297,7 @@ struct NewMovement {
 
 /// Credits that were moved.
 #[derive(Serialize, ToSchema)]
-struct Movement {
+pub(super) struct Movement {
     id: String,
     seq: u64,
     /// `top_up`, `payout` or `refund`.
@@ -310,7 +310,7 @@ struct Movement {
     repeated: bool,
 }
 
-type Moved = Result<(StatusCode, axum::Json<Movement>), Refusal>;
+pub(super) type Moved = Result<(StatusCode, axum::Json<Movement>), Refusal>;
 
 /// Gives credits to an account.
 #[utoipa::path(

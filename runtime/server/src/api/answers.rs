@@ -40,7 +40,7 @@ pub(crate) struct InferenceReply {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ResultQuery {
+pub(super) struct ResultQuery {
     /// As binary data behind the JSON: the protocol's extension. NaN and bytes that are no UTF-8 need it.
     binary: Option<bool>,
 }
@@ -106,7 +106,8 @@ fn answer(app: &App, job: JobRecord, binary: bool) -> Result<Response, Refusal> 
         labels: None,
     };
     let encoded = response.encode().map_err(|error| {
-        Refusal::bad(format!("{error}; here, by the query binary=true")).with("reason", error.code())
+        Refusal::bad(format!("{error}; here, by the query binary=true"))
+            .with("reason", error.code())
     })?;
     let mut response = Bytes::from(encoded.bytes).into_response();
     let headers = response.headers_mut();
@@ -172,7 +173,7 @@ fn no_receipt(job: &JobRecord) -> Refusal {
 
 /// That a receipt is in the log.
 #[derive(Serialize, ToSchema)]
-struct Proof {
+pub(super) struct Proof {
     /// The receipt's place in the log, from 0.
     index: u64,
     /// Entries of the log that the proof is for.
@@ -199,8 +200,7 @@ pub(super) async fn proof(
     must_be_final(&job)?;
     let proof = blocking(&app, move |app| {
         let checkpoint = app.host.checkpoint()?;
-        let opened =
-            Checkpoint::open(&checkpoint, &app.host.key_ring(), &app.host.log_origin());
+        let opened = Checkpoint::open(&checkpoint, &app.host.key_ring(), &app.host.log_origin());
         let size = opened.map_err(|error| Refusal::fault(&error))?.size;
         let found = app.host.read(|records| -> Result<_, HostFault> {
             let Some(logged) = records.receipt(&job.id)? else { return Ok(None) };

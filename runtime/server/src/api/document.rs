@@ -73,8 +73,13 @@ fn own() -> Value {
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let public = operation["tags"][0] == "public";
     operation["security"] = if public { json!([]) } else { json!([{"key": []}]) };
-    let changes = method != "get" || path.ends_with("/result");
-    let runs = changes && path.contains("/jobs");
+    let resource = path.trim_start_matches(ROOT).split('/').nth(1).unwrap_or_default();
+    if let Some(name) = operation["operationId"].as_str() {
+        // Handlers of different files have one name.
+        operation["operationId"] = format!("{name}_{}", resource.replace(['-', '.'], "_")).into();
+    }
+    let changes = method != "get" || path.contains("/jobs/{id}/");
+    let runs = changes && resource == "jobs";
     let mut codes = REFUSALS.to_vec();
     if changes {
         codes.extend(CHANGES);

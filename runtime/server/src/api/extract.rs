@@ -185,11 +185,17 @@ mod tests {
         for (body, expected) in [
             ("", "body: EOF while parsing a value at line 1 column 0"),
             ("[1]", "body: invalid type: sequence, expected an object at line 1 column 0"),
-            (r#"{"n": 1, "m": 2}"#, "body: unknown field `m`, expected `n` or `text` at line 1 column 12"),
+            (
+                r#"{"n": 1, "m": 2}"#,
+                "body: unknown field `m`, expected `n` or `text` at line 1 column 12",
+            ),
             ("{\"n\": 1,\n \"n\": 1}", "body: duplicate field `n` at line 2 column 4"),
             (r#"{"n": -1}"#, "body: invalid value: integer `-1`, expected u64 at line 1 column 8"),
             (r#"{"n": 1} {"#, "body: trailing characters at line 1 column 10"),
-            ("{\"\u{1b}\": 1}", "body: control character (\\\\u0000-\\\\u001F) found while parsing a string at line 1 column 3"),
+            (
+                "{\"\u{1b}\": 1}",
+                "body: control character (\\\\u0000-\\\\u001F) found while parsing a string at line 1 column 3",
+            ),
         ] {
             assert_eq!(sentence(body), expected, "{body}");
         }

@@ -93,7 +93,7 @@ pub(crate) struct JobJson {
 /// What became of a job's webhook.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = WebhookState)]
-struct WebhookJson {
+pub(super) struct WebhookJson {
     url: String,
     /// `waiting`, `delivered` or `given_up`.
     state: &'static str,
@@ -175,7 +175,7 @@ impl JobJson {
 
 /// Names and versions of packages that were looked up already.
 #[derive(Default)]
-struct Names(HashMap<Digest, (String, String)>);
+pub(super) struct Names(HashMap<Digest, (String, String)>);
 
 impl Names {
     fn find(

@@ -32,7 +32,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewJob)]
-struct NewJob {
+pub(super) struct NewJob {
     /// Name of the package.
     model: String,
     /// The one that was published last when not given.
@@ -75,7 +75,7 @@ pub(crate) struct Tensor {
 /// What a job may use at most; what the package asks for where not given.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewLimits {
+pub(super) struct NewLimits {
     /// Of the run.
     fuel: Option<u64>,
     memory_bytes: Option<u64>,
@@ -86,7 +86,7 @@ struct NewLimits {
 /// A receiver.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewWebhook {
+pub(super) struct NewWebhook {
     /// `https`, at a public address.
     #[schema(max_length = 2000)]
     url: String,
@@ -166,15 +166,14 @@ fn queue(
         options.deadline = Some(options::deadline("deadline_ms", millis)?);
     }
     if let Some(level) = wanted.priority {
-        options.priority = Priority::new(level).ok_or_else(|| {
-            Refusal::bad(format!("priority: found {level}, allowed are 0 to 9"))
-        })?;
+        options.priority = Priority::new(level)
+            .ok_or_else(|| Refusal::bad(format!("priority: found {level}, allowed are 0 to 9")))?;
     }
     let call = Call { inputs: request.inputs, parameters, options };
     let mut job = infer::job_request(caller, &model, call);
     let called = webhook.is_some();
     job.webhook = webhook;
-    job.access_key = Some(caller.key());
+
     let record = app.host.submit(job)?;
     if called {
         app.webhooks.expect(&app.host, &record.id);
@@ -190,7 +189,7 @@ fn limits_insecure(app: &App) -> bool {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
+pub(super) struct ListQuery {
     /// In this state alone.
     #[param(inline)]
     state: Option<JobState>,
@@ -205,7 +204,7 @@ struct ListQuery {
 
 /// A page of jobs, the latest first.
 #[derive(Serialize, ToSchema)]
-struct JobPage {
+pub(super) struct JobPage {
     jobs: Vec<JobJson>,
     /// `before` of the next page; null at the end.
     next: Option<String>,
@@ -241,7 +240,7 @@ const WAIT_S_MAX: u64 = 60;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct WaitQuery {
+pub(super) struct WaitQuery {
     /// Wait so many seconds for the job's end, at most.
     #[param(minimum = 0, maximum = 60)]
     wait_s: Option<u64>,

@@ -24,7 +24,7 @@ const KEYS_MAX: usize = 1_000;
 /// What a key may be used for.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Scope {
+pub(super) enum Scope {
     /// Everything.
     Operator,
     /// Publish, and look after own packages.
@@ -93,7 +93,7 @@ impl From<AccessKey> for KeyJson {
 /// A key to be made.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewKey {
+pub(super) struct NewKey {
     /// For whom it acts; the account of the key that asks, when not given.
     account: Option<String>,
     /// One at least, and none that the key that asks does not have.
@@ -111,7 +111,7 @@ struct NewKey {
 
 /// A key that was made. Its text is shown this once.
 #[derive(Serialize, ToSchema)]
-struct MadeKey {
+pub(super) struct MadeKey {
     /// The text: `Authorization: Bearer` and this.
     key: String,
     #[serde(flatten)]
@@ -215,14 +215,14 @@ fn covers(caller: &Caller, scopes: Scopes) -> Result<(), Refusal> {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
+pub(super) struct ListQuery {
     /// Of this account alone: for operators.
     account: Option<String>,
 }
 
 /// Access keys, the oldest first.
 #[derive(Serialize, ToSchema)]
-struct Keys {
+pub(super) struct Keys {
     keys: Vec<KeyJson>,
 }
 

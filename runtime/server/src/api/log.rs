@@ -41,7 +41,7 @@ pub(super) async fn keys(Shared(app): Shared<Arc<App>>) -> Response {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ConsistencyQuery {
+pub(super) struct ConsistencyQuery {
     /// Entries of the earlier log.
     from: u64,
     /// Entries of the later one; as many as there are now when not given.
@@ -50,7 +50,7 @@ struct ConsistencyQuery {
 
 /// That a log goes on from an earlier one.
 #[derive(Serialize, ToSchema)]
-struct Consistency {
+pub(super) struct Consistency {
     from: u64,
     to: u64,
     /// From the earlier root to the later one (RFC 9162).

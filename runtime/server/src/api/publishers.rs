@@ -67,7 +67,7 @@ impl PublisherKeyJson {
 /// A key to be registered.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewPublisherKey {
+pub(super) struct NewPublisherKey {
     /// Ed25519, as PEM.
     public_key: String,
     /// Whose it is: for operators. One's own when not given.
@@ -103,14 +103,14 @@ pub(super) async fn register(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
+pub(super) struct ListQuery {
     /// Of this account alone: for operators.
     account: Option<String>,
 }
 
 /// Publishers' keys, the oldest first.
 #[derive(Serialize, ToSchema)]
-struct PublisherKeys {
+pub(super) struct PublisherKeys {
     keys: Vec<PublisherKeyJson>,
 }
 
@@ -161,7 +161,7 @@ pub(super) async fn revoke(
 /// A name space: what stands before the first dot of its packages' names.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewSpace {
+pub(super) struct NewSpace {
     #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$")]
     space: String,
     /// Who alone publishes in it: of the kind publisher.
@@ -171,7 +171,7 @@ struct NewSpace {
 /// A name space and its owner.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Space)]
-struct SpaceJson {
+pub(super) struct SpaceJson {
     space: String,
     account: String,
     created: Moment,
@@ -205,7 +205,7 @@ pub(super) async fn claim(
 
 /// Name spaces, by name.
 #[derive(Serialize, ToSchema)]
-struct Spaces {
+pub(super) struct Spaces {
     spaces: Vec<SpaceJson>,
 }
 

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 /// What is added up by.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum By {
+pub(super) enum By {
     Account,
     #[default]
     Package,
@@ -24,7 +24,7 @@ enum By {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct UsageQuery {
+pub(super) struct UsageQuery {
     /// Package when not given.
     #[param(inline)]
     by: Option<By>,
@@ -37,7 +37,7 @@ struct UsageQuery {
 
 /// Jobs, fuel and credits, added up.
 #[derive(Serialize, ToSchema)]
-struct Usage {
+pub(super) struct Usage {
     /// Of one's own jobs, or of all for operators. The most expensive first.
     usage: Vec<UsageEntry>,
     /// Of all jobs of one's own packages, when added up by package: for publishers.
@@ -47,7 +47,7 @@ struct Usage {
 
 /// Jobs of one account, or of one package.
 #[derive(Serialize, ToSchema)]
-struct UsageEntry {
+pub(super) struct UsageEntry {
     /// The account, or `NAME:VERSION` of the package.
     name: String,
     jobs: u64,
@@ -77,7 +77,7 @@ impl From<UsageLine> for UsageEntry {
 
 /// What one's own package earned, whoever ran it.
 #[derive(Serialize, ToSchema)]
-struct Earning {
+pub(super) struct Earning {
     /// The package.
     digest: Sha256,
     name: String,
@@ -139,7 +139,7 @@ pub(super) async fn usage(
 /// What things cost, in micro-credits: millionths of a credit. Each receipt names the digest of the
 /// schedule that it was billed by.
 #[derive(Serialize, ToSchema)]
-struct Prices {
+pub(super) struct Prices {
     digest: Sha256,
     /// `fuelbox-prices/1`.
     format: String,

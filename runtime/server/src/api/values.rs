@@ -226,12 +226,16 @@ macro_rules! schema {
 
 schema!(
     Moment,
-    text("A moment, in RFC 3339. The server writes UTC with milliseconds.", "2026-11-01T07:05:09.120Z")
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    text(
+        "A moment, in RFC 3339. The server writes UTC with milliseconds.",
+        "2026-11-01T07:05:09.120Z"
+    )
+    .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
 schema!(
     Amount,
-    text("Credits, with up to six decimals.", "12.5").pattern(Some(r"^[0-9]{1,13}(\.[0-9]{1,6})?$"))
+    text("Credits, with up to six decimals.", "12.5")
+        .pattern(Some(r"^[0-9]{1,13}(\.[0-9]{1,6})?$"))
 );
 schema!(
     Balance,

@@ -9,12 +9,7 @@ use super::{
     sender::{Message, SendError, Sender},
     url::check_url,
 };
-use crate::{
-    access::now_unix_ms,
-    api::JobJson,
-    app::App,
-    refusal::Refusal,
-};
+use crate::{access::now_unix_ms, api::JobJson, app::App, refusal::Refusal};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fuelbox_jobs::{JobId, Webhook};
 use fuelbox_ledger::AccountId;
@@ -73,9 +68,8 @@ impl Places {
     fn take(&mut self, sending: &Sending) -> bool {
         let account = self.accounts.get(&sending.account).copied().unwrap_or(0);
         let receiver = self.receivers.get(&sending.receiver).copied().unwrap_or(0);
-        let room = self.jobs.len() < SENDING_MAX
-            && account < OF_ACCOUNT_MAX
-            && receiver < OF_RECEIVER_MAX;
+        let room =
+            self.jobs.len() < SENDING_MAX && account < OF_ACCOUNT_MAX && receiver < OF_RECEIVER_MAX;
         if room {
             self.jobs.insert(sending.job);
             *self.accounts.entry(sending.account.clone()).or_default() += 1;
@@ -177,7 +171,11 @@ fn start_due(
 fn receiver(webhook: &Webhook, insecure: bool) -> String {
     let url = check_url(&webhook.url, insecure).ok();
     let place = url.map(|url| {
-        format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+        format!(
+            "{}:{}",
+            url.host_str().unwrap_or_default(),
+            url.port_or_known_default().unwrap_or(0)
+        )
     });
     place.unwrap_or_default()
 }

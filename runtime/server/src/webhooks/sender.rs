@@ -9,7 +9,11 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
-use std::{error::Error, net::{IpAddr, SocketAddr}, time::Duration};
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use tokio::{net::lookup_host, time::timeout};
 
 /// From the look-up of the name to the last byte of the answer.
@@ -92,7 +96,11 @@ impl Sender {
             Ok::<_, SendError>(status)
         };
         let status = timeout(TIME_MAX, exchange).await.map_err(|_| SendError::Late)??;
-        if status.is_success() { Ok(status.as_u16()) } else { Err(SendError::Status(status.as_u16())) }
+        if status.is_success() {
+            Ok(status.as_u16())
+        } else {
+            Err(SendError::Status(status.as_u16()))
+        }
     }
 }
 
