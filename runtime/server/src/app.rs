@@ -2,7 +2,7 @@
 
 use crate::{
     api, config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
-    webhooks::Webhooks,
+    uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
 use std::{sync::Arc, time::Instant};
@@ -18,6 +18,7 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
+    pub(crate) uploads: Uploads,
     pub(crate) webhooks: Webhooks,
     /// Streams of events that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
@@ -38,6 +39,7 @@ impl App {
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
+            uploads: Uploads::open(folder.path().join("uploads"), limits.package_bytes),
             webhooks: Webhooks::default(),
             streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
             started: Instant::now(),

@@ -14,6 +14,7 @@ mod rates;
 mod access;
 mod stats;
 mod models;
+mod uploads;
 mod publishing;
 mod app;
 mod options;

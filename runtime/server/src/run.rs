@@ -17,7 +17,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime, task, time};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
-    catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate},
+    },
     decompression::RequestDecompressionLayer,
 };
 
@@ -180,6 +184,7 @@ async fn tidy(app: Arc<App>) {
     loop {
         rounds.tick().await;
         app.rates.tidy();
+        task::block_in_place(|| app.uploads.tidy());
     }
 }
 
@@ -189,8 +194,13 @@ fn http_router(app: &Arc<App>) -> Router {
         .merge(rest::router(app.clone()))
         .merge(api::router(app))
         .layer(RequestDecompressionLayer::new())
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(packed_no_further()))
         .layer(CatchPanicLayer::custom(problem::panicked))
+}
+
+/// Answers that are worth packing. Packages are packed already.
+fn packed_no_further() -> impl Predicate {
+    DefaultPredicate::new().and(NotForContentType::const_new(api::PACKAGE))
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {

@@ -72,7 +72,10 @@ async fn tell(
     _place: OwnedSemaphorePermit,
 ) {
     let (ended_sender, mut ended) = mpsc::channel(1);
-    let _ear: Ear = app.host.listen(&id, move || drop(ended_sender.try_send(())));
+    let _ear: Ear = app.host.listen(&id, move || {
+        // The stream may be gone.
+        let _ = ended_sender.try_send(());
+    });
     let until = Instant::now() + STREAM_TIME_MAX;
     let mut looks = interval(LOOK);
     let mut said = None;

@@ -268,7 +268,10 @@ pub(super) async fn show(
     if !job.state.is_final() && wait_s > 0 {
         let (sender, ended) = oneshot::channel();
         // First the ear, then the look: nothing happens in between unheard.
-        let ear = app.host.listen(&job.id, move || drop(sender.send(())));
+        let ear = app.host.listen(&job.id, move || {
+            // Whoever waited may be gone.
+            let _ = sender.send(());
+        });
         job = app.host.job(&job.id)?;
         if !job.state.is_final() {
             tokio::select! {

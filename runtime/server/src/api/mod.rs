@@ -12,6 +12,9 @@ mod events;
 mod accounts;
 mod keys;
 mod publishers;
+mod uploads;
+mod package;
+mod packages;
 mod usage;
 mod log;
 mod document;
@@ -19,6 +22,7 @@ mod page;
 
 pub(crate) use events::STREAMS_MAX;
 pub(crate) use job::JobJson;
+pub(crate) use packages::PACKAGE;
 
 use crate::{
     access::Caller,
@@ -70,6 +74,12 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(publishers::register, publishers::list))
         .routes(routes!(publishers::revoke))
         .routes(routes!(publishers::claim, publishers::spaces))
+        .routes(routes!(uploads::begin))
+        .routes(routes!(uploads::show, uploads::write, uploads::remove))
+        .routes(routes!(packages::publish, packages::list))
+        .routes(routes!(packages::versions))
+        .routes(routes!(packages::show, packages::change, packages::remove))
+        .routes(routes!(packages::file))
         .routes(routes!(usage::usage))
         .routes(routes!(usage::prices))
         .routes(routes!(log::checkpoint))
