@@ -157,6 +157,10 @@ struct LimitArgs {
     /// Let running jobs go on for so long when told to stop; a number is seconds [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     grace: Option<Duration>,
+
+    /// Let webhooks go to plain http and to addresses of this machine and its networks.
+    #[arg(long)]
+    webhooks_insecure: bool,
 }
 
 impl ServeArgs {
@@ -202,6 +206,7 @@ impl LimitArgs {
             package_jobs: self.package_jobs.unwrap_or(default.package_jobs),
             publishing: self.publishing.unwrap_or(default.publishing),
             grace: self.grace.unwrap_or(default.grace),
+            webhooks_insecure: self.webhooks_insecure,
         }
     }
 }
