@@ -69,6 +69,10 @@ fn each_request_has_a_line_and_no_line_has_a_key() {
     let sent = served.post("/v2/models/tiny/infer", &key).body(other.clone()).send().unwrap();
     assert_eq!(sent.status(), 400);
     assert_eq!(served.get("/healthz", "").send().unwrap().status(), 200);
+    // What a careless line of ours, and a library that talks, would say.
+    tracing::info!(target: "fuelbox_server::careless", %key, "a line with {other}");
+    tracing::debug!(target: "h2::frame", "the value of a header");
+    tracing::warn!(target: "h2::frame", "a warning of a library");
     served.stop();
     drop(logs);
 
@@ -78,6 +82,8 @@ fn each_request_has_a_line_and_no_line_has_a_key() {
         let secret = key.splitn(3, '_').nth(2).unwrap();
         assert!(!text.contains(&secret[..8]), "{secret} in {text}");
     }
+    assert!(text.contains("a line with fbx_[hidden]"), "{text}");
+    assert!(text.contains("a warning of a library") && !text.contains("value of a header"));
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let requests: Vec<_> =
         lines.iter().filter(|line| line["target"] == "fuelbox_server::request").collect();
