@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 /// What holds for the messages of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     needs: Needs,
     /// Bytes of one message, as it travels.
@@ -30,9 +30,10 @@ pub(super) struct Rules {
     pub(super) streams: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Needs {
     Nothing,
+    #[default]
     Key,
     /// A key that may run jobs.
     CallerKey,

@@ -183,3 +183,121 @@ impl HttpBody for Incoming {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use std::io;
+    use tokio::time::advance;
+    use tokio_stream::{StreamExt, iter, pending};
+
+    const PAUSE: Duration = Duration::from_secs(5);
+    const SMALL: usize = 1_000;
+
+    fn watch(body: Body, streams: bool, budget: &BodyBudget) -> Incoming {
+        let rules = Rules { message_bytes_max: SMALL, streams, ..Rules::default() };
+        Incoming::new(body, rules, PAUSE, budget.clone(), Share::default())
+    }
+
+    fn message(flag: u8, length: u32) -> Vec<u8> {
+        let [a, b, c, d] = length.to_be_bytes();
+        let mut bytes = vec![flag, a, b, c, d];
+        bytes.resize(bytes.len() + length as usize, 7);
+        bytes
+    }
+
+    fn pieces(pieces: Vec<Vec<u8>>) -> impl tokio_stream::Stream<Item = io::Result<Vec<u8>>> {
+        iter(pieces).map(Ok)
+    }
+
+    async fn code(body: Incoming) -> Result<usize, String> {
+        let collected = body.collect().await.map_err(|error| {
+            let status = error.downcast::<Status>().expect("a status");
+            status.metadata().get("fuelbox-code").expect("a code").to_str().expect("text").into()
+        })?;
+        Ok(collected.to_bytes().len())
+    }
+
+    #[tokio::test]
+    async fn messages_end_at_their_limit_however_they_are_cut() {
+        let budget = BodyBudget::new(1 << 20);
+        let limit = SMALL as u32;
+        let two = [message(0, limit), message(1, limit), message(0, 0)].concat();
+        for size in [1, 4, 5, 6, 1_005, two.len()] {
+            let cut = two.chunks(size).map(<[u8]>::to_vec).collect();
+            let body = Body::from_stream(pieces(cut));
+            assert_eq!(code(watch(body, true, &budget)).await, Ok(two.len()), "{size}");
+            let over = [two.clone(), message(0, limit + 1)].concat();
+            let cut = over.chunks(size).map(<[u8]>::to_vec).collect();
+            let body = Body::from_stream(pieces(cut));
+            assert_eq!(code(watch(body, true, &budget)).await, Err("too_large".into()), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_takes_what_it_says_and_a_packed_one_what_it_may_become() {
+        const PIECE: usize = 64 << 10;
+        let allowed = 40 * PIECE;
+        for (flag, length, pieces_taken) in
+            [(0, PIECE * 3, 3), (0, PIECE * 3 - 1, 2), (0, 100, 0), (1, 100, 1), (1, PIECE, 40)]
+        {
+            for room in [pieces_taken, pieces_taken.saturating_sub(1)] {
+                let budget = BodyBudget::new(room * PIECE);
+                let body = Body::from(message(flag, length as u32));
+                let mut watched = watch(body, false, &budget);
+                watched.rules.message_bytes_max = allowed;
+                let share = watched.share.clone();
+                let expected =
+                    if room == pieces_taken { Ok(length + 5) } else { Err("busy".into()) };
+                assert_eq!(code(watched).await, expected, "{flag} {length} {room}");
+                share.give_back();
+                let all = Body::from(message(0, (room * PIECE) as u32));
+                let mut watched = watch(all, false, &budget);
+                watched.rules.message_bytes_max = allowed;
+                assert!(code(watched).await.is_ok(), "given back");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_stops_is_not_waited_for_and_a_stream_is_between_messages() {
+        let budget = BodyBudget::new(1 << 20);
+        let stopping = |bytes: Vec<u8>| Body::from_stream(pieces(vec![bytes]).chain(pending()));
+        let half = [message(0, 9), vec![0, 0]].concat();
+        for (bytes, streams) in
+            [(Vec::new(), false), (message(0, 9), false), (half.clone(), false), (half, true)]
+        {
+            let late = code(watch(stopping(bytes), streams, &budget)).await;
+            assert_eq!(late, Err("request_timeout".into()));
+        }
+        for bytes in [Vec::new(), message(0, 9)] {
+            let mut idle = watch(stopping(bytes), true, &budget);
+            let waits = async {
+                while let Some(frame) = idle.frame().await {
+                    frame.expect("no error");
+                }
+            };
+            assert!(tokio::time::timeout(PAUSE * 1_000, waits).await.is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_drips_is_not_waited_for() {
+        let budget = BodyBudget::new(1 << 20);
+        let bytes = message(0, 900).into_iter().map(|byte| vec![byte]).collect();
+        let slow = pieces(bytes).then(|piece| async {
+            advance(Duration::from_millis(100)).await;
+            piece
+        });
+        let late = code(watch(Body::from_stream(slow), true, &budget)).await;
+        assert_eq!(late, Err("request_timeout".into()));
+        // Many small messages, each in time, may take as long.
+        let bytes = (0..900).map(|_| message(0, 1)).collect();
+        let slow = pieces(bytes).then(|piece| async {
+            advance(Duration::from_millis(100)).await;
+            piece
+        });
+        assert_eq!(code(watch(Body::from_stream(slow), true, &budget)).await, Ok(5_400));
+    }
+}
