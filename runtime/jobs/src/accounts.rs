@@ -53,6 +53,14 @@ impl<'a> Accounts<'a> {
         Ok(self.show(&self.books.house.revenue)?.available())
     }
 
+    /// All accounts, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self) -> Result<Vec<Account>, HostFault> {
+        Ok(self.books.ledger.read(|reader| reader.accounts())??)
+    }
+
     /// Gives credits to an account.
     ///
     /// # Errors

@@ -539,6 +539,12 @@ impl Host {
         self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).ring()
     }
 
+    /// Signs the message of a webhook with the key of receipts.
+    pub fn sign_webhook(&self, id: &str, timestamp_s: u64, body: &[u8]) -> [u8; 64] {
+        let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
+        fuelbox_receipt::webhook::sign(keys.current(), id, timestamp_s, body)
+    }
+
     /// Makes a new key for the receipts to come.
     ///
     /// # Errors

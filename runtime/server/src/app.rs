@@ -1,11 +1,12 @@
 //! What all requests share.
 
 use crate::{
-    config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
-    serve::BodyBudget,
+    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
+    serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A host with a server around it.
@@ -18,9 +19,12 @@ pub(crate) struct App {
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
     pub(crate) seeing: Arc<Seeing>,
+    pub(crate) uploads: Uploads,
+    pub(crate) webhooks: Webhooks,
+    /// Streams of events that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when the server is told to stop.
     pub(crate) stop: CancellationToken,
-    pub(crate) started: Instant,
 }
 
 impl App {
@@ -40,7 +44,9 @@ impl App {
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
             seeing,
-            started: Instant::now(),
+            uploads: Uploads::open(folder.path().join("uploads"), limits.package_bytes),
+            webhooks: Webhooks::default(),
+            streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
             host,
             folder,
             limits,

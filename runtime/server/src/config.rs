@@ -75,6 +75,8 @@ pub struct Limits {
     pub package_jobs: usize,
     /// Packages that wait to be published.
     pub publishing: usize,
+    /// Whether webhooks may go to addresses that are not public, and without TLS: for closed networks.
+    pub webhooks_insecure: bool,
     /// How long jobs may go on once the server is told to stop.
     pub grace: Duration,
 }
@@ -95,6 +97,7 @@ impl Default for Limits {
             key_burst: 10_000,
             package_jobs: 4_096,
             publishing: 16,
+            webhooks_insecure: false,
             grace: Duration::from_secs(20),
         }
     }

@@ -15,6 +15,7 @@ mod rates;
 mod access;
 mod stats;
 mod models;
+mod uploads;
 mod publishing;
 mod app;
 mod options;
@@ -25,6 +26,8 @@ mod serve;
 mod problem;
 mod rest;
 mod grpc;
+mod webhooks;
+mod api;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};

@@ -8,9 +8,9 @@ use crate::{
     seeing::RefusedWith,
 };
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, OriginalUri},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
         request::Parts,
     },
@@ -75,12 +75,12 @@ pub(crate) async fn as_protocol(mut response: Response) -> Response {
 }
 
 /// A path that is not there.
-pub(crate) async fn no_such_path(uri: Uri) -> Refusal {
+pub(crate) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal::not_found("path", uri.path())
 }
 
 /// A method that a path does not have.
-pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+pub(crate) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     let (method, path) = (method.as_str(), uri.path());
     let sentence = format!(
         "method {} does not apply to '{}'",

@@ -4,10 +4,12 @@
 //! are broken off then, unbilled; answers go out; the rest of the connections is closed.
 
 use crate::{
+    api,
     app::App,
     config::{Config, ConfigError},
     grpc, problem, rest, seeing,
     serve::{self, Port, TlsError},
+    webhooks,
 };
 use axum::{Router, routing::get};
 use fuelbox_jobs::{DataFolder, Host};
@@ -15,7 +17,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime, task, time};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
-    catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate},
+    },
     decompression::RequestDecompressionLayer,
 };
 
@@ -149,6 +155,7 @@ async fn serve_all(
     ];
     let tidy = task::spawn(tidy(app.clone()));
     tell_system(sd_notify::NotifyState::Ready);
+    let deliver = task::spawn(webhooks::deliver(app.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -167,6 +174,7 @@ async fn serve_all(
     // A worker's panic was shown when it happened.
     let _ = stopping.await;
     tidy.abort();
+    deliver.abort();
     closing.cancel();
     for port in ports {
         let _ = port.await;
@@ -206,6 +214,7 @@ async fn tidy(app: Arc<App>) {
     loop {
         rounds.tick().await;
         app.rates.tidy();
+        task::block_in_place(|| app.uploads.tidy());
     }
 }
 
@@ -213,9 +222,15 @@ fn http_router(app: &Arc<App>) -> Router {
     Router::new()
         .merge(health_router(app))
         .merge(rest::router(app.clone()))
+        .merge(api::router(app))
         .layer(RequestDecompressionLayer::new())
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(packed_no_further()))
         .layer(CatchPanicLayer::custom(problem::panicked))
+}
+
+/// Answers that are worth packing. Packages are packed already.
+fn packed_no_further() -> impl Predicate {
+    DefaultPredicate::new().and(NotForContentType::const_new(api::PACKAGE))
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {

@@ -3,8 +3,7 @@
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
     AccessKeyError, FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError,
-    SpendError,
-    State,
+    SpendError, State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
