@@ -20,7 +20,8 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
-PUBLISHER = "acme"
+# Publishes all models; and another, who has nothing to do with them.
+PUBLISHER, RIVAL = "acme", "rival"
 # Have money: the caller of all tests, and a stranger to it.
 CALLER, STRANGER = "alice", "mallory"
 # Has none.
@@ -74,10 +75,11 @@ class Host:
 
     def prepare(self, names: tuple[str, ...] = MODELS) -> None:
         """Accounts, money and models, before it serves."""
-        self.cli("account", "create", PUBLISHER, "--kind", "publisher")
+        for account in (PUBLISHER, RIVAL):
+            self.cli("account", "create", account, "--kind", "publisher")
         for account in (CALLER, STRANGER, BEGGAR):
             self.cli("account", "create", account, "--kind", "caller")
-        for account in (PUBLISHER, CALLER, STRANGER):
+        for account in (PUBLISHER, RIVAL, CALLER, STRANGER):
             self.cli("account", "top-up", account, MONEY)
         for name in names:
             getattr(self, f"add_{name.replace('-', '_')}")()
@@ -159,7 +161,8 @@ class Host:
         self.http, self.grpc, self.metrics = (said[name] for name in ("HTTP", "gRPC", "metrics"))
         for account in (CALLER, STRANGER, BEGGAR):
             self.keys[account] = self.new_key(account, ["caller"])["key"]
-        self.keys[PUBLISHER] = self.new_key(PUBLISHER, ["publisher"])["key"]
+        for account in (PUBLISHER, RIVAL):
+            self.keys[account] = self.new_key(account, ["publisher"])["key"]
 
     def stop(self) -> None:
         """Stops it as an operator would. It must end by itself, and well."""
@@ -180,6 +183,21 @@ class Host:
         status, key = self.call("POST", "/api/v1/keys", document, key=self.keys["operator"])
         assert status == 201, key
         return key
+
+    def new_signer(self, account: str) -> tuple[Path, str]:
+        """A signing key of a publisher, as a PEM file, and its id with the host."""
+        path = self.folder / f"signer-{len(list(self.folder.glob('signer-*')))}.pem"
+        # mlserver's environment has no package for keys.
+        openssl = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(path)]
+        subprocess.run(openssl, check=True, capture_output=True)
+        public = ["openssl", "pkey", "-in", str(path), "-pubout"]
+        pem = subprocess.run(public, check=True, capture_output=True, text=True).stdout
+        document = {"public_key": pem}
+        status, signer = self.call(
+            "POST", "/api/v1/publisher-keys", document, key=self.keys[account]
+        )
+        assert status == 201, signer
+        return path, signer["id"]
 
     def call(
         self, method: str, path: str, document: Any = None, *, key: str | None

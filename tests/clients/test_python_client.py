@@ -14,7 +14,6 @@ import fuelbox
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from host import EXAMPLES, ROOT, same
 
 PYTHON = ROOT / "clients/python"
@@ -219,12 +218,7 @@ def test_usage_is_what_was_run(client, digits):
 
 
 def test_a_package_is_pushed_signed_and_run(host, digits):
-    signer = Ed25519PrivateKey.generate()
-    pem = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    status, answer = host.call(
-        "POST", "/api/v1/publisher-keys", {"public_key": pem.decode()}, key=host.keys["acme"]
-    )
-    assert status == 201, answer
+    signer, _ = host.new_signer("acme")
     name = "pushed"
     package = host.pack(name, EXAMPLES / "digits/digits.onnx", version="0.2.0")
     with fuelbox.Client(host.url, host.keys["acme"], timeout=300) as publisher:
