@@ -176,6 +176,9 @@ impl Serving {
 
     /// Stops it as an operator does.
     fn stop(&mut self) -> String {
+        // Addresses are said before signals are listened to; whoever is answered can be told to stop.
+        let health = format!("{}/healthz", self.metrics);
+        assert_eq!(client().get(health).send().unwrap().status(), 200);
         self.signal("TERM");
         let (code, stderr) = self.wait();
         assert_eq!(code, Some(0), "{stderr}");
@@ -193,12 +196,17 @@ impl Serving {
     /// Returns when a job runs that does not end: nothing else here takes a second of a processor. The
     /// test runner's time limit ends it when that never happens.
     fn wait_for_an_endless_job(&self) {
+        self.wait_for_work(100);
+    }
+
+    /// Returns when the server has worked for so many hundredths of a second.
+    fn wait_for_work(&self, hundredths: u64) {
         let stat = format!("/proc/{}/stat", self.child.id());
         loop {
             let stat = fs::read_to_string(&stat).unwrap();
             // Behind the name in parentheses: the 12th field is the time in user mode, in hundredths.
             let user = stat.rsplit_once(") ").unwrap().1.split(' ').nth(11).unwrap();
-            if user.parse::<u64>().unwrap() >= 100 {
+            if user.parse::<u64>().unwrap() >= hundredths {
                 return;
             }
             assert_eq!(self.get("/v2/health/live", None).status(), 200);

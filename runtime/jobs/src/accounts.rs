@@ -45,6 +45,14 @@ impl<'a> Accounts<'a> {
         Ok(found.ok_or_else(unknown)?)
     }
 
+    /// What the host earned and still has, in micro-credits.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn earned_micros(&self) -> Result<i128, JobError> {
+        Ok(self.show(&self.books.house.revenue)?.available())
+    }
+
     /// Gives credits to an account.
     ///
     /// # Errors

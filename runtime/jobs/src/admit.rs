@@ -12,6 +12,7 @@ use crate::{
     limits::{HostLimits, limits_asked},
     price::{PriceError, PriceList},
     queue::Ticket,
+    spending::SpendHold,
 };
 use fuelbox_digest::{Digest, Hasher};
 use fuelbox_engine::{
@@ -39,6 +40,8 @@ pub(crate) struct Admitted {
     pub(crate) answer: Option<Answer>,
     /// Frees the caller's key when the job is done.
     pub(crate) key: Option<KeyGuard>,
+    /// Its price, held against the limit of the access key that it came with.
+    pub(crate) spend: Option<SpendHold>,
 }
 
 /// Hears once of a job's end. Called by the thread that commits: it must be quick, and must not wait.
@@ -90,6 +93,8 @@ pub(crate) struct Checked {
     pub(crate) load_limit: Option<u64>,
     /// What has to be held.
     pub(crate) price: Credits,
+    /// That price, held against the limit of the request's access key, if it has one.
+    pub(crate) spend: Option<SpendHold>,
     pub(crate) prices: Arc<PriceList>,
     pub(crate) expected_fuel: u64,
     pub(crate) now_unix_ms: u64,
@@ -118,6 +123,9 @@ pub(crate) fn check(
     if let Some(key) = &request.key {
         check_key(key)?;
     }
+    if let Some(url) = &request.webhook {
+        within("webhook url's length", url.len() as u64, WEBHOOK_BYTES_MAX)?;
+    }
     let default = limits_asked(&published.manifest);
     let limits = JobLimits {
         fuel: request.limits.fuel.unwrap_or(default.fuel.min(host.fuel)),
@@ -145,6 +153,7 @@ pub(crate) fn check(
         limits,
         load_limit,
         price,
+        spend: None,
         prices,
         expected_fuel,
         now_unix_ms,
@@ -154,6 +163,9 @@ pub(crate) fn check(
 fn within(what: &'static str, found: u64, allowed: u64) -> Result<(), JobError> {
     if found <= allowed { Ok(()) } else { Err(JobError::Limit { what, found, allowed }) }
 }
+
+/// Longest url of a webhook: what proxies take.
+const WEBHOOK_BYTES_MAX: u64 = 2_048;
 
 /// Longest key of a caller, in characters; what HTTP's draft on idempotency keys and its users take.
 const KEY_CHARS_MAX: usize = 255;
@@ -193,6 +205,9 @@ impl Checked {
         }
         let deadline = request.deadline.map_or(u64::MAX, |after| after.as_millis() as u64);
         hasher.number(deadline).number(request.priority.level().into());
+        if let Some(url) = &request.webhook {
+            hasher.field(url.as_bytes());
+        }
         hasher.finish()
     }
 
@@ -219,6 +234,8 @@ impl Checked {
             input,
             parameters: encode_parameters(&request.parameters),
             key: request.key.clone(),
+            access_key: request.access_key,
+            webhook: request.webhook.clone(),
             // Nobody asks for it without a key.
             request: request.key.as_ref().map_or(input, |_| self.request_digest()),
             schedule: self.prices.digest,
@@ -248,6 +265,7 @@ impl Checked {
             since: Instant::now(),
             answer,
             key,
+            spend: self.spend,
         }
     }
 }

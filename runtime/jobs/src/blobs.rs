@@ -5,6 +5,7 @@
 
 use fuelbox_digest::Digest;
 use std::{
+    ffi::OsString,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -32,6 +33,27 @@ pub trait Blobs: Send + Sync {
     /// # Errors
     /// When it cannot be removed.
     fn remove(&self, digest: &Digest, unused_for: Duration) -> io::Result<()>;
+
+    /// Shows all content that was last stored at least so long ago, and removes what is not needed, as
+    /// [`Blobs::remove`] does. A place that looks after itself shows nothing.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    fn sweep(&self, unused_for: Duration, see: &mut dyn FnMut(&Digest) -> Seen) -> io::Result<()> {
+        let _ = (unused_for, see);
+        Ok(())
+    }
+}
+
+/// What is to become of content that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is needed.
+    Needed,
+    /// Nobody needs it.
+    Orphan,
+    /// Enough was seen: it stays, and the rest is not shown.
+    Stop,
 }
 
 /// Blobs in a folder, one file each, in 256 folders by the first byte of the digest.
@@ -127,6 +149,52 @@ impl Blobs for BlobFolder {
         let age = metadata.modified()?.elapsed().unwrap_or_default();
         if age < unused_for { Ok(()) } else { fs::remove_file(path) }
     }
+
+    fn sweep(&self, unused_for: Duration, see: &mut dyn FnMut(&Digest) -> Seen) -> io::Result<()> {
+        for first in 0..=u8::MAX {
+            let folder = self.root.join(format!("{first:02x}"));
+            for (name, _) in old_files(&folder, unused_for)? {
+                let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                // A file that is nobody's blob is left to whoever put it there.
+                let Some(digest) = digest.filter(|digest| self.path(digest).starts_with(&folder))
+                else {
+                    continue;
+                };
+                match see(&digest) {
+                    Seen::Needed => {}
+                    Seen::Orphan => self.remove(&digest, unused_for)?,
+                    Seen::Stop => return Ok(()),
+                }
+            }
+        }
+        for (_, path) in old_files(&self.root.join(UNFINISHED), unused_for)? {
+            // One that stays is cleared at the next start.
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+}
+
+/// Names and places of the files in a folder that were last written at least so long ago; none when there
+/// is no such folder.
+pub(crate) fn old_files(folder: &Path, age: Duration) -> io::Result<Vec<(OsString, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // One that went in the meantime is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        // A time in the future is a clock that was set back: the next look decides.
+        let found = metadata.modified()?.elapsed().unwrap_or_default();
+        if metadata.is_file() && found >= age {
+            files.push((entry.file_name(), entry.path()));
+        }
+    }
+    Ok(files)
 }
 
 /// Makes the names in a folder last.

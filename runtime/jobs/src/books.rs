@@ -7,10 +7,13 @@
 //! - What a job pays is never more than what was held for it.
 
 use crate::{
+    access_key::AccessKeyId,
+    access_rows,
     job::{JobId, Priority, State},
     price::Bill,
     steps::{Step, reach},
     tables::{self, INLINE_BYTES_MAX, Tables},
+    webhooks,
 };
 use fuelbox_digest::Digest;
 use fuelbox_ledger::{
@@ -92,6 +95,10 @@ pub(crate) struct JobRow {
     /// Canonical bytes.
     pub(crate) parameters: Vec<u8>,
     pub(crate) key: Option<String>,
+    /// The access key that it came with.
+    pub(crate) access_key: Option<AccessKeyId>,
+    /// Where word of its end goes; none for one whose row is there already.
+    pub(crate) webhook: Option<String>,
     /// Digest of all that the caller asked for.
     pub(crate) request: Digest,
     /// Digest of the price schedule of the day.
@@ -115,6 +122,8 @@ pub(crate) struct Settlement {
     pub(crate) result: JobResult,
     /// Digest of shapes that are prepared now.
     pub(crate) shapes: Option<Digest>,
+    /// The access key whose limit the bill counts against.
+    pub(crate) spent_by: Option<AccessKeyId>,
 }
 
 /// What a run came to.
@@ -255,6 +264,15 @@ impl Books {
         let id = &row.id;
         let mut transfers = Vec::with_capacity(4);
         let debit = match &settlement.hold {
+            // Whoever runs his own package pays himself: not without a stop on the way.
+            Hold::Reserved(_) if row.account == settlement.publisher => {
+                if *credits > Credits::ZERO {
+                    let (debit, credit) = (row.account.clone(), self.house.escrow.clone());
+                    let action = Action::Direct { debit, credit, amount: *credits };
+                    transfers.push(transfer(id, "post", Purpose::Charge, action)?);
+                }
+                &self.house.escrow
+            }
             Hold::Reserved(_) => &row.account,
             Hold::Pending => {
                 if row.hold > Credits::ZERO {
@@ -329,6 +347,9 @@ fn write_settlement(
         index.cast_signed(),
         result.bill.publisher.micros().cast_signed(),
     ])?;
+    if let Some(key) = &settlement.spent_by {
+        access_rows::add_spent(tx.connection(), key, result.credits)?;
+    }
     for blob in &result.blobs {
         keep(tx, blob)?;
     }
@@ -386,8 +407,8 @@ fn insert_job(tx: &Tx<'_, Tables>, row: &JobRow, state: State) -> Result<(), Boo
     let state = if state.is_final() { State::Running } else { state };
     let sql = "INSERT INTO job (id, account, package, state, priority, submitted_unix_ms, deadline_unix_ms,
         seed, fuel_limit, memory_limit, load_limit, hold, input, parameters, key, request,
-        schedule)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+        schedule, access_key)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     let inserted = tx.connection().prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         row.account.as_str(),
@@ -406,9 +427,10 @@ fn insert_job(tx: &Tx<'_, Tables>, row: &JobRow, state: State) -> Result<(), Boo
         row.key,
         row.request.as_bytes(),
         row.schedule.as_bytes(),
+        row.access_key.as_ref().map(AccessKeyId::as_str),
     ]);
     match (inserted, &row.key) {
-        (Ok(_), _) => Ok(()),
+        (Ok(_), _) => Ok(webhooks::insert(tx.connection(), row)?),
         (Err(error), Some(key)) if error.to_string().contains("job.key") => {
             Err(BooksError::KeyTaken { key: key.clone() })
         }

@@ -1,5 +1,8 @@
 //! The catalogue: published packages, their models, and the shapes that they are prepared for.
 //!
+//! What is in memory of a package is what the store says of it: whoever changes a package says so here,
+//! and what was read before is not kept.
+//!
 //! Models are opened when their first job comes and closed when others are used more. What is open
 //! changes no job's output, fuel or bill.
 
@@ -10,12 +13,12 @@ use fuelbox_engine::{
 };
 use fuelbox_ledger::{AccountId, Ledger};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     io::{self, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +30,8 @@ pub(crate) struct Published {
     pub(crate) publisher: AccountId,
     /// Fuel and memory of jobs that were run when it was published, by the digest of their shapes.
     pub(crate) quotes: HashMap<Digest, Quote>,
+    /// Who may see and run it, besides its publisher; none: everybody.
+    readers: RwLock<Option<Vec<AccountId>>>,
     /// Shapes that somebody paid for, the one used last at the end.
     shapes: Mutex<Vec<Digest>>,
     model: Mutex<Option<Arc<Model>>>,
@@ -50,6 +55,7 @@ impl Published {
         manifest: Manifest,
         publisher: AccountId,
         quotes: HashMap<Digest, Quote>,
+        readers: Option<Vec<AccountId>>,
         shapes: Vec<Digest>,
     ) -> Self {
         let (shapes, model) = (Mutex::new(shapes), Mutex::new(None));
@@ -58,11 +64,19 @@ impl Published {
             manifest,
             publisher,
             quotes,
+            readers: RwLock::new(readers),
             shapes,
             model,
             used: AtomicU64::new(0),
             last_fuel: AtomicU64::new(0),
         }
+    }
+
+    /// Whether an account may see and run it.
+    pub(crate) fn is_visible_to(&self, account: &AccountId) -> bool {
+        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let reads = |readers: &Vec<AccountId>| readers.contains(account);
+        *account == self.publisher || readers.as_ref().is_none_or(reads)
     }
 
     /// What the model takes and gives.
@@ -140,8 +154,21 @@ pub(crate) struct Catalogue {
     engine: Engine,
     ledger: Ledger<Tables>,
     models_open_max: usize,
-    packages: Mutex<HashMap<Digest, Arc<Published>>>,
+    packages: Mutex<Known>,
     uses: AtomicU64,
+    /// Held alone while a package changes or goes, and shared while one is stored: so rows, memory and
+    /// files change together.
+    changes: RwLock<()>,
+}
+
+/// The packages in memory.
+#[derive(Default)]
+struct Known {
+    packages: HashMap<Digest, Arc<Published>>,
+    /// Those that are being removed: they are not there any more.
+    leaving: HashSet<Digest>,
+    /// Raised whenever a package changes or goes: what was read before is not kept.
+    generation: u64,
 }
 
 impl Catalogue {
@@ -154,7 +181,8 @@ impl Catalogue {
         fs::create_dir_all(&folder)?;
         let packages = Mutex::default();
         let uses = AtomicU64::new(0);
-        Ok(Self { folder, engine, ledger, models_open_max, packages, uses })
+        let changes = RwLock::default();
+        Ok(Self { folder, engine, ledger, models_open_max, packages, uses, changes })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -166,23 +194,70 @@ impl Catalogue {
         self.folder.join(format!("{}.fbx", digest.hex()))
     }
 
-    /// A package, when it is published here.
-    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Arc<Published>>, HostFault> {
-        if let Some(found) = self.packages().get(digest) {
-            return Ok(Some(found.clone()));
-        }
-        let found = self.ledger.read(|reader| Records::new(reader).published(digest))??;
-        Ok(found.map(|published| {
-            let published = Arc::new(published);
-            // Two that look at once agree on the first.
-            self.packages().entry(*digest).or_insert(published).clone()
-        }))
+    /// Where all of them are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
-    /// Adds what was just published.
-    pub(crate) fn add(&self, published: Published) {
-        let entry = Arc::new(published);
-        self.packages().entry(entry.digest).or_insert(entry);
+    /// A package, when it is published here.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Arc<Published>>, HostFault> {
+        loop {
+            let known = self.known();
+            if let Some(found) = known.packages.get(digest) {
+                return Ok(Some(found.clone()));
+            }
+            if known.leaving.contains(digest) {
+                return Ok(None);
+            }
+            let generation = known.generation;
+            drop(known);
+            let found = self.ledger.read(|reader| Records::new(reader).published(digest))??;
+            let Some(published) = found else {
+                return Ok(None);
+            };
+            let mut known = self.known();
+            // Otherwise a package changed since it was read, perhaps this one.
+            if known.generation == generation {
+                // Two that look at once agree on the first.
+                let entry = known.packages.entry(*digest);
+                return Ok(Some(entry.or_insert_with(|| Arc::new(published)).clone()));
+            }
+        }
+    }
+
+    /// Lets nobody change or remove packages for as long as it is held.
+    pub(crate) fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.changes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets nobody else change, remove or store packages for as long as it is held.
+    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.changes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says who may see and run a package from now on. The store says so already.
+    pub(crate) fn changed(&self, digest: &Digest, readers: Option<Vec<AccountId>>) {
+        let mut known = self.known();
+        known.generation += 1;
+        if let Some(published) = known.packages.get(digest) {
+            *published.readers.write().unwrap_or_else(PoisonError::into_inner) = readers;
+        }
+    }
+
+    /// Takes a package away, unless somebody uses it now. It is not found for as long as the guard is
+    /// there; then the store says whether it is.
+    pub(crate) fn take_away(&self, digest: &Digest) -> Option<Leaving<'_>> {
+        let mut known = self.known();
+        // Whoever has one of these may yet write a row of a job.
+        if known.packages.get(digest).is_some_and(|published| Arc::strong_count(published) > 1) {
+            return None;
+        }
+        let closed = known.packages.remove(digest);
+        known.generation += 1;
+        known.leaving.insert(*digest);
+        drop(known);
+        drop(closed);
+        Some(Leaving { catalogue: self, digest: *digest })
     }
 
     /// A package's model, opened when it is not.
@@ -218,7 +293,7 @@ impl Catalogue {
 
     /// Closes a model, when it is open.
     pub(crate) fn close(&self, package: &Digest) {
-        let published = self.packages().get(package).cloned();
+        let published = self.known().packages.get(package).cloned();
         if let Some(published) = published {
             *published.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -226,23 +301,37 @@ impl Catalogue {
 
     /// Closes the models that were used least recently, when there are too many.
     fn close_some(&self) {
-        let packages: Vec<_> = self.packages().values().cloned().collect();
+        let known = self.known();
         let is_open = |published: &&Arc<Published>| {
             // One that is being opened or looked at is in use.
             published.model.try_lock().is_ok_and(|model| model.is_some())
         };
-        let mut open: Vec<_> = packages.iter().filter(is_open).collect();
+        let mut open: Vec<_> = known.packages.values().filter(is_open).collect();
         open.sort_by_key(|published| published.used.load(Ordering::Relaxed));
         let surplus = open.len().saturating_sub(self.models_open_max);
-        for published in &open[..surplus] {
-            if let Ok(mut model) = published.model.try_lock() {
-                *model = None;
-            }
-        }
+        let close = |published: &&Arc<Published>| published.model.try_lock().ok()?.take();
+        let closed: Vec<_> = open[..surplus].iter().filter_map(close).collect();
+        // Their memory is given back without the lock.
+        drop(known);
+        drop(closed);
     }
 
-    fn packages(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<Published>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Only whole entries are ever added.
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A package that is being removed.
+pub(crate) struct Leaving<'a> {
+    catalogue: &'a Catalogue,
+    digest: Digest,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut known = self.catalogue.known();
+        known.generation += 1;
+        known.leaving.remove(&self.digest);
     }
 }

@@ -1,10 +1,13 @@
 //! Errors: the host's own failures, and what a caller or publisher is refused.
 
-use crate::{books::BooksError, price::PriceError, queue::Full};
+use crate::{
+    access_key::AccessKeyId, books::BooksError, price::PriceError, queue::Full,
+    spending::SpendError,
+};
 use fuelbox_digest::Digest;
 use fuelbox_engine::{ArchiveError, CanonicalError, InputError, ModelError};
 use fuelbox_ledger::{LedgerError, OpenError, Rejected, StoreError};
-use fuelbox_receipt::KeyStoreError;
+use fuelbox_receipt::{KeyId, KeyStoreError, PackageSignatureError};
 use std::io;
 
 /// The host's own failure. Nothing is billed, and what was held is free again.
@@ -86,6 +89,9 @@ pub enum JobError {
     /// No account, no money, or another rule of the ledger.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The access key may not spend that much.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
     /// No price.
     #[error(transparent)]
     Price(#[from] PriceError),
@@ -169,6 +175,24 @@ pub enum PublishError {
     /// The name belongs to somebody else.
     #[error("package name '{name}' belongs to another publisher")]
     NameOwned { name: String },
+    /// The name is in a name space of somebody else, or of nobody.
+    #[error("package name '{name}' is in name space '{space}', which is not the publisher's")]
+    Space { name: String, space: String },
+    /// The access key is for other name spaces.
+    #[error("access key {key} may not publish '{name}': it is for its name spaces alone")]
+    KeySpaces { key: AccessKeyId, name: String },
+    /// No signature where one is needed.
+    #[error("package name '{name}' needs a signature by a key of its publisher")]
+    Unsigned { name: String },
+    /// Signed by a key that is not the account's, or was revoked.
+    #[error("package signature: key {id} is not among the publisher's keys")]
+    PublisherKey { id: KeyId },
+    /// A signature of something else, or none at all.
+    #[error(transparent)]
+    PackageSignature(#[from] PackageSignatureError),
+    /// The access key may not spend that much.
+    #[error(transparent)]
+    Spend(#[from] SpendError),
     /// The account is no publisher's.
     #[error("account '{account}' is of kind {kind}, publishers have the kind publisher")]
     NoPublisher { account: String, kind: String },

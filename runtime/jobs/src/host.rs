@@ -10,12 +10,14 @@ use crate::{
     fault::{FolderError, HostFault, JobError, PublishError},
     folder::{Config, DataFolder},
     janitor::Janitor,
-    job::{Finished, JobId, JobRecord, JobRequest, State},
+    job::{Finished, JobId, JobRecord, JobRequest, Settled, State},
     keys_in_flight::{KeyGuard, KeysInFlight},
     limits::HostLimits,
     look,
+    packages::Packages,
     price::{PriceList, Schedule},
-    publish::{Publication, Publisher},
+    publish::{Publication, PublishRequest, Publisher},
+    publishers::Publishers,
     queue::Queue,
     records::Records,
     recover::recover,
@@ -24,6 +26,7 @@ use crate::{
     steps::{Step, reach},
     tables::{INLINE_BYTES_MAX, Tables},
     waiting::{Canceller, Started, Waiting},
+    webhooks::Webhooks,
     worker,
 };
 use fuelbox_digest::Digest;
@@ -91,6 +94,7 @@ impl Host {
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
             access: AccessCache::default(),
+            spending: Arc::default(),
             keep: config.keep,
             live: Mutex::default(),
             interrupted: Mutex::default(),
@@ -123,16 +127,31 @@ impl Host {
         file: &[u8],
         load_fuel: Option<u64>,
     ) -> Result<Publication, PublishError> {
+        self.publish_signed(&PublishRequest {
+            load_fuel,
+            ..PublishRequest::new(account.clone(), file)
+        })
+    }
+
+    /// Publishes a package with all that a publisher can say of it.
+    ///
+    /// # Errors
+    /// When it is refused; what its guest burned is billed all the same.
+    pub fn publish_signed(
+        &self,
+        request: &PublishRequest<'_>,
+    ) -> Result<Publication, PublishError> {
         let publisher = Publisher {
             catalogue: &self.shared.catalogue,
             ledger: &self.shared.books.ledger,
             house: &self.shared.books.house,
             schedule: &self.shared.prices.schedule,
+            spending: &self.shared.spending,
             now_unix_ms: self.shared.now_unix_ms(),
         };
         let load_fuel =
-            load_fuel.unwrap_or(self.limits.load_fuel_default).min(self.limits.load_fuel);
-        publisher.publish(account, file, load_fuel)
+            request.load_fuel.unwrap_or(self.limits.load_fuel_default).min(self.limits.load_fuel);
+        publisher.publish(request, load_fuel)
     }
 
     /// Runs a job and waits for it: when this returns, it is paid for and its receipt is in the log.
@@ -166,7 +185,7 @@ impl Host {
         request: JobRequest,
         answer: impl FnOnce(Result<Finished, JobError>) + Send + 'static,
     ) -> Result<Started, JobError> {
-        let checked = self.check(request)?;
+        let mut checked = self.check(request)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
@@ -178,6 +197,7 @@ impl Host {
         };
         let bytes = checked.input.bytes();
         let ticket = checked.ticket(bytes, true);
+        self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let reservation = shared.books.ledger.reserve(&checked.request.account, checked.price)?;
         reach(Step::Reserved);
@@ -201,7 +221,7 @@ impl Host {
     /// # Errors
     /// When the job is refused.
     pub fn submit(&self, request: JobRequest) -> Result<JobRecord, JobError> {
-        let checked = self.check(request)?;
+        let mut checked = self.check(request)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
@@ -209,6 +229,7 @@ impl Host {
             Key::Done(id) => return self.job(&id),
         };
         let ticket = checked.ticket(0, false);
+        self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let digest = checked.input.digest();
         let content = Arc::new(checked.input.encode());
@@ -236,8 +257,24 @@ impl Host {
         let published = shared
             .catalogue
             .find(&request.package)?
+            // To those who may not see it, it is not there.
+            .filter(|published| {
+                request.account == shared.books.house.operator
+                    || published.is_visible_to(&request.account)
+            })
             .ok_or_else(|| JobError::UnknownPackage { found: request.package.to_string() })?;
         check(request, published, &self.limits, shared.prices.clone(), shared.now_unix_ms())
+    }
+
+    /// Holds the price against the limit of the access key. Before the look at the queue: one that is
+    /// closed has let go of what its jobs held, and must take none that came in between.
+    fn hold_spend(&self, checked: &mut Checked) -> Result<(), JobError> {
+        let Some(key) = checked.request.access_key else {
+            return Ok(());
+        };
+        let (ledger, account) = (&self.shared.books.ledger, &checked.request.account);
+        checked.spend = self.shared.spending.hold(ledger, key, account, checked.price)??;
+        Ok(())
     }
 
     fn take_key(&self, checked: &Checked) -> Result<Key, JobError> {
@@ -404,6 +441,17 @@ impl Host {
         self.shared.catalogue.close(package);
     }
 
+    /// Calls `hear` for each job that is settled from now on, by the thread that commits it: it must be
+    /// quick. The first who asks hears; false for all others.
+    pub fn hear_settled(&self, hear: impl Fn(&Settled<'_>) + Send + Sync + 'static) -> bool {
+        self.shared.desk.settled.set(Box::new(hear)).is_ok()
+    }
+
+    /// How long the job that waits longest for a worker has waited; none when none waits.
+    pub fn oldest_waits(&self) -> Option<Duration> {
+        self.shared.queue.earliest(|job| job.since).map(|since| since.elapsed())
+    }
+
     /// Jobs that run now.
     pub fn running(&self) -> usize {
         self.shared.live().len().saturating_sub(self.queued())
@@ -430,6 +478,21 @@ impl Host {
     /// The access keys of this host.
     pub fn access(&self) -> Access<'_> {
         Access::new(&self.shared.books.ledger, &self.shared.access)
+    }
+
+    /// Keys and name spaces of publishers.
+    pub fn publishers(&self) -> Publishers<'_> {
+        Publishers::new(&self.shared.books.ledger)
+    }
+
+    /// Published packages, to be changed.
+    pub fn packages(&self) -> Packages<'_> {
+        Packages::new(&self.shared.catalogue, &self.shared.books.ledger)
+    }
+
+    /// Who is to be told of the ends of jobs.
+    pub fn webhooks(&self) -> Webhooks<'_> {
+        Webhooks::new(&self.shared.books.ledger)
     }
 
     /// What things cost.

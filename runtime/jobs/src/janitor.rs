@@ -1,7 +1,7 @@
 //! The janitor: what has to be done now and then. Holds that could not be given back are tried again,
-//! and what was kept long enough goes.
+//! jobs whose deadline passed while they waited end, and what was kept long enough goes.
 
-use crate::{books::BooksError, job::State, shared::Shared, tables};
+use crate::{books::BooksError, fault::JobError, job::State, shared::Shared, sweep, tables};
 use fuelbox_digest::Digest;
 use std::{
     sync::{Arc, PoisonError},
@@ -14,6 +14,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Between two looks at how much is kept: that reads a row of every blob.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// Between two looks for files that nobody needs: that lists all of them.
+const FILES_LOOK: Duration = Duration::from_secs(24 * 3_600);
 
 /// Between two tries to give money back that is still held: soon for whoever it belongs to.
 const RETRY: Duration = Duration::from_millis(50);
@@ -49,9 +52,10 @@ impl Janitor {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Arc<Shared>) {
     let (go, bell) = &shared.desk.janitor_bell;
     let mut looked: Option<Instant> = None;
+    let mut swept: Option<Instant> = None;
     let is_to_go = || *go.lock().unwrap_or_else(PoisonError::into_inner);
     while !is_to_go() {
         // What fails now is tried again in the next round.
@@ -59,6 +63,10 @@ fn work(shared: &Shared) {
         if looked.is_none_or(|at| at.elapsed() >= LOOK) {
             looked = Some(Instant::now());
             let _ = make_room(shared);
+        }
+        if swept.is_none_or(|at| at.elapsed() >= FILES_LOOK) {
+            swept = Some(Instant::now());
+            let _ = sweep::files(shared, &is_to_go);
         }
         let pause = if shared.desk.has_to_void() { RETRY } else { ROUND };
         let going = go.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,9 +77,12 @@ fn work(shared: &Shared) {
     }
 }
 
-fn round(shared: &Shared) -> Result<(), BooksError> {
-    for (id, detail) in shared.desk.take_to_void() {
-        shared.void(id, State::Faulted, &detail);
+fn round(shared: &Arc<Shared>) -> Result<(), BooksError> {
+    for (_, job) in shared.queue.remove_where(|job| job.cancel.is_due()) {
+        shared.drop_unstarted(job, State::Cancelled, JobError::CancelledEarly);
+    }
+    for (id, detail, spend) in shared.desk.take_to_void() {
+        shared.void(id, State::Faulted, &detail, spend);
         shared.desk.wake(&id);
     }
     while sweep(shared)? {}

@@ -1,5 +1,6 @@
 //! Jobs as their owners see them: what is asked for, what became of it.
 
+use crate::access_key::AccessKeyId;
 use fuelbox_digest::Digest;
 use fuelbox_engine::{Cancel, OwnedParameter, Tensor};
 use fuelbox_ledger::{AccountId, Credits};
@@ -102,6 +103,10 @@ pub struct JobRequest {
     pub priority: Priority,
     /// The caller's name for this request: the same request with the same name is the same job.
     pub key: Option<String>,
+    /// The access key that it came with: its spend limit holds for the job.
+    pub access_key: Option<AccessKeyId>,
+    /// Where word of the job's end is sent to. Not looked at here: whoever sends checks it.
+    pub webhook: Option<String>,
 }
 
 impl JobRequest {
@@ -117,6 +122,8 @@ impl JobRequest {
             deadline: None,
             priority: Priority::default(),
             key: None,
+            access_key: None,
+            webhook: None,
         }
     }
 }
@@ -199,6 +206,8 @@ pub struct JobRecord {
     pub state: State,
     /// Among the jobs of its account.
     pub priority: Priority,
+    /// The access key that it came with.
+    pub access_key: Option<AccessKeyId>,
     /// When it was taken in.
     pub submitted_unix_ms: u64,
     /// When it ended.
@@ -262,6 +271,23 @@ pub struct Times {
     pub waited: Duration,
     /// In the box: placing inputs, the guest, reading outputs.
     pub ran: Duration,
+}
+
+/// What a job came to that ran and was settled just now: for whoever counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled<'a> {
+    /// Name of its package.
+    pub name: &'a str,
+    /// Version of its package.
+    pub version: &'a str,
+    /// `completed`, `trap`, ...
+    pub verdict: &'static str,
+    /// Fuel of the run, and of a load that it paid for.
+    pub fuel: u64,
+    /// All that was paid.
+    pub credits: Credits,
+    /// How long it took.
+    pub times: Times,
 }
 
 /// Says when a job is to stop: at its deadline, or when its owner says so.

@@ -24,9 +24,15 @@ mod blobs;
 mod schedule_file;
 mod accounts;
 mod access_key;
+mod access_rows;
 mod access;
 mod publishers;
+mod spending;
+mod webhooks;
+mod views;
 mod catalogue;
+mod packages;
+mod package_rows;
 mod publish;
 mod keys_in_flight;
 mod admit;
@@ -35,6 +41,7 @@ mod execute;
 mod books;
 mod worker;
 mod shared;
+mod sweep;
 mod janitor;
 mod waiting;
 mod recover;
@@ -47,26 +54,32 @@ pub use access_key::{
     AccessKey, AccessKeyId, Grant, ParseAccessKeyIdError, Scope, Scopes, Secret, space_of,
 };
 pub use accounts::Accounts;
-pub use blobs::{BlobFolder, Blobs};
+pub use blobs::{BlobFolder, Blobs, Seen};
 pub use books::BooksError;
 pub use catalogue::Quote;
 pub use fault::{FolderError, HostFault, JobError, PublishError};
 pub use folder::{Config, DataFolder};
 pub use host::Host;
 pub use job::{
-    End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
-    Times,
+    End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, Settled,
+    State, Times,
 };
 pub use limits::{HostLimits, Keep};
 pub use look::Look;
+pub use packages::{PackageChange, PackageError, Packages, Visibility};
 pub use price::{Bill, PriceError, Schedule};
-pub use publish::Publication;
-pub use publishers::SpaceError;
+pub use publish::{Publication, PublishRequest};
+pub use publishers::{PublisherError, PublisherKey, Publishers, Space, SpaceError};
 pub use queue::{Full, QueueLimits};
 pub use records::{JobFilter, Logged, PAGE_ROWS_MAX, PackageRecord, Records, UsageBy, UsageLine};
 pub use replay::{Replay, ReplayError, Sample, can_replay, replay};
 pub use shared::Ear;
+pub use spending::SpendError;
 #[cfg(feature = "crash-points")]
 pub use steps::CRASH_VARIABLE;
 pub use steps::Step;
+pub use views::{
+    EarningLine, PackageCursor, PackageFilter, ParsePackageCursorError, UsageFilter, Viewer,
+};
 pub use waiting::{Canceller, Started, Waiting};
+pub use webhooks::{Webhook, WebhookState, Webhooks};

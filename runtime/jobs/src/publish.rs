@@ -1,16 +1,22 @@
 //! Publishing: a package file becomes something that jobs can name.
 //!
-//! The package is read and checked, loaded, and its golden cases are run; what that burns is the
-//! publisher's bill, also when it fails. Then file and rows are stored: the file first, so that a row
-//! never names a file that is not there.
+//! The package is read and checked, and who may use its name; it is loaded, and its golden cases are
+//! run. What that burns is the publisher's bill, also when it fails. Then file and rows are stored: the
+//! file first, so that a row never names a file that is not there.
 
 use crate::{
+    access_key::AccessKeyId,
+    access_rows,
     blobs::sync_folder,
-    books::{HouseAccounts, prepare_shape},
-    catalogue::{Catalogue, Published, Quote},
+    books::HouseAccounts,
+    catalogue::{Catalogue, Quote},
     fault::{HostFault, PublishError},
+    job::JobId,
     limits::limits_asked,
+    package_rows::{Holder, Row, check_request, holder, named},
+    packages::Visibility,
     price::Schedule,
+    spending::{SpendError, SpendHold, Spending},
     steps::{Step, reach},
     tables::Tables,
 };
@@ -22,11 +28,46 @@ use fuelbox_engine::{
 use fuelbox_ledger::{
     AccountId, AccountKind, Action, Credits, Ledger, LedgerError, Purpose, Reservation, Transfer,
 };
-use rusqlite::{Connection, OptionalExtension};
+use fuelbox_receipt::{PackageSignature, SignedPackage};
 use std::{
     collections::{BTreeMap, HashMap},
     io::{self, Write},
+    sync::Arc,
 };
+
+/// A package that somebody wants to publish.
+#[derive(Clone, Debug)]
+pub struct PublishRequest<'a> {
+    /// Who pays for loading it, and earns by its jobs. Of the kind publisher.
+    pub account: AccountId,
+    /// The package file.
+    pub file: &'a [u8],
+    /// By a key of the account. Needed for names in a name space.
+    pub signature: Option<PackageSignature>,
+    /// Whether names without a name space need a signature as well.
+    pub signature_required: bool,
+    /// Who sees and runs it. One that was published before keeps what it has.
+    pub visibility: Visibility,
+    /// Most fuel of each load; the host's default when not given.
+    pub load_fuel: Option<u64>,
+    /// The access key that it came with: its name spaces and its spend limit hold.
+    pub access_key: Option<AccessKeyId>,
+}
+
+impl<'a> PublishRequest<'a> {
+    /// A public package without a signature.
+    pub fn new(account: AccountId, file: &'a [u8]) -> Self {
+        Self {
+            account,
+            file,
+            signature: None,
+            signature_required: false,
+            visibility: Visibility::Public,
+            load_fuel: None,
+            access_key: None,
+        }
+    }
+}
 
 /// What publishing came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +86,32 @@ pub struct Publication {
     pub repeated: bool,
 }
 
+/// What names of files begin with before they are whole.
+pub(crate) const UNFINISHED: &str = ".unfinished-";
+
 /// What it takes to publish.
 pub(crate) struct Publisher<'a> {
     pub(crate) catalogue: &'a Catalogue,
     pub(crate) ledger: &'a Ledger<Tables>,
     pub(crate) house: &'a HouseAccounts,
     pub(crate) schedule: &'a Schedule,
+    pub(crate) spending: &'a Arc<Spending>,
     pub(crate) now_unix_ms: u64,
+}
+
+/// What is held for the bill, until it is written.
+struct Holds {
+    money: Reservation,
+    spend: Option<SpendHold>,
+}
+
+/// What became of a package's rows.
+enum Written {
+    Published,
+    /// Somebody was there first.
+    Held(Holder),
+    /// The name is not this publisher's any more, or the key was revoked.
+    Refused(PublishError),
 }
 
 /// What the guest burned so far, on the publisher's bill.
@@ -75,17 +135,20 @@ impl Publisher<'_> {
     /// Publishes a package file for an account. Loads may burn `load_fuel` each.
     pub(crate) fn publish(
         &self,
-        account: &AccountId,
-        file: &[u8],
+        request: &PublishRequest<'_>,
         load_fuel: u64,
     ) -> Result<Publication, PublishError> {
-        let archive = Archive::read(file)?;
+        let account = &request.account;
+        let archive = Archive::read(request.file)?;
         let manifest = archive.manifest();
         let digest = manifest.digest();
         self.check_account(account)?;
+        self.check_access_key(request, manifest)?;
         if let Some(earlier) = self.earlier(account, manifest)? {
             return Ok(earlier);
         }
+        let named = named(manifest);
+        self.ledger.read(|reader| check_request(reader.connection(), request, &named))??;
         // Loads once for itself and once for each golden case, at most.
         let loads = 1 + manifest.golden.len() as u64;
         let runs = u64::try_from(manifest.golden.len()).unwrap_or(u64::MAX);
@@ -95,17 +158,23 @@ impl Publisher<'_> {
             .zip(times(run, runs))
             .and_then(|(load, run)| load.checked_add(run))
             .ok_or(crate::price::PriceError::Overflow { fuel: load_fuel })?;
-        let reservation = self.ledger.reserve(account, hold)?;
+        let spend = match request.access_key {
+            Some(key) => self.spending.hold(self.ledger, key, account, hold)??,
+            None => None,
+        };
+        let holds = Holds { money: self.ledger.reserve(account, hold)?, spend };
         let mut burned = Burned::default();
         match self.try_out(&archive, load_fuel, &mut burned) {
             Ok(learned) => {
-                self.store_file(&digest, file)?;
+                // Nobody who removes packages takes the file for one without a row.
+                let _stays = self.catalogue.shared();
+                self.store_file(&digest, request.file)?;
                 reach(Step::PackageStored);
-                self.commit(account, &archive, reservation, &burned, learned)
+                self.commit(request, manifest, holds, &burned, &learned)
             }
             Err(PublishError::Fault(fault)) => Err(fault.into()),
             Err(refused) => {
-                self.bill_failure(account, &digest, reservation, &burned)?;
+                self.bill_failure(account, &digest, holds, &burned)?;
                 Err(refused)
             }
         }
@@ -123,6 +192,29 @@ impl Publisher<'_> {
                 account: account.to_string(),
                 kind: found.kind.to_string(),
             }),
+        }
+    }
+
+    /// Whether the access key is the account's, and may publish under this name.
+    fn check_access_key(
+        &self,
+        request: &PublishRequest<'_>,
+        manifest: &Manifest,
+    ) -> Result<(), PublishError> {
+        let Some(key) = request.access_key else {
+            return Ok(());
+        };
+        let found = self.ledger.read(|reader| access_rows::find(reader.connection(), &key))?;
+        let found = found.map_err(HostFault::from)?.map(|(row, _)| row);
+        let found = found.ok_or(SpendError::UnknownKey { key })?;
+        if found.account != request.account {
+            let account = request.account.clone();
+            return Err(SpendError::OtherAccount { key, account }.into());
+        }
+        if found.covers(&manifest.name) {
+            Ok(())
+        } else {
+            Err(PublishError::KeySpaces { key, name: manifest.name.clone() })
         }
     }
 
@@ -196,8 +288,7 @@ impl Publisher<'_> {
         let path = self.catalogue.path(digest);
         let write = || -> io::Result<()> {
             let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-            let mut unfinished =
-                tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder)?;
+            let mut unfinished = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
             unfinished.write_all(file)?;
             unfinished.as_file().sync_all()?;
             unfinished.persist(&path).map_err(|error| error.error)?;
@@ -208,75 +299,82 @@ impl Publisher<'_> {
 
     fn commit(
         &self,
-        account: &AccountId,
-        archive: &Archive,
-        reservation: Reservation,
+        request: &PublishRequest<'_>,
+        manifest: &Manifest,
+        holds: Holds,
         burned: &Burned,
-        learned: Learned,
+        learned: &Learned,
     ) -> Result<Publication, PublishError> {
-        let manifest = archive.manifest();
+        let account = &request.account;
         let digest = manifest.digest();
         let credits = self.price(burned)?;
-        let transfers: Vec<_> = self
-            .charge(account, &format!("package:{}", digest.hex()), credits)?
-            .into_iter()
-            .collect();
-        let (now, load_fuel) = (self.now_unix_ms, burned.load_fuel);
-        let bytes = manifest.to_bytes();
-        let (name, version) = (manifest.name.clone(), manifest.version.clone());
-        let owner = account.clone();
-        let rows = learned.quotes.clone();
-        let shapes = learned.shapes.clone();
-        let row_name = (name.clone(), version.clone());
-        let publisher = account.clone();
-        let written = self.ledger.write(move |tx| -> Result<Option<Holder>, LedgerError> {
-            // Somebody may have published it, or another one of its name, since we looked.
-            let held = holder(tx.connection(), &row_name.0, &row_name.1)?;
-            if let Some(held) = held.filter(|held| held.keeps_out(&publisher)) {
-                // What this one burned is paid for, unless it is the same.
-                if held.digest != Some(digest) {
-                    tx.apply_reserved(&reservation, &transfers, now)?;
-                }
-                return Ok(Some(held));
+        let charge = self.charge(account, &self.transfer_name(&digest)?, credits)?;
+        let transfers: Vec<_> = charge.into_iter().collect();
+        let (now, Holds { money, spend }) = (self.now_unix_ms, holds);
+        let row = Row {
+            package: named(manifest),
+            publisher: account.clone(),
+            manifest: manifest.to_bytes(),
+            load_fuel: burned.load_fuel,
+            credits,
+            now_unix_ms: now,
+            visibility: request.visibility,
+            signature: request.signature.clone(),
+            signature_required: request.signature_required,
+            quotes: learned.quotes.clone(),
+            shapes: learned.shapes.clone(),
+        };
+        let spent_by = spend.as_ref().map(|spend| spend.key);
+        let written = self.ledger.write(move |tx| -> Result<Written, PublishError> {
+            // Somebody may have published it, or another one of its name, since we looked; or the key
+            // was revoked.
+            let connection = tx.connection();
+            let SignedPackage { digest, name, version } = &row.package;
+            let held = holder(connection, name, version).map_err(HostFault::from)?;
+            let held = held.filter(|held| held.keeps_out(&row.publisher));
+            let written = match (held, row.check(connection)) {
+                (Some(held), _) if held.digest == Some(*digest) => return Ok(Written::Held(held)),
+                (Some(held), _) => Written::Held(held),
+                (None, Ok(())) => Written::Published,
+                (None, Err(PublishError::Fault(fault))) => return Err(fault.into()),
+                (None, Err(refused)) => Written::Refused(refused),
+            };
+            // What this one burned is paid for in any case.
+            tx.apply_reserved(&money, &transfers, now)?;
+            if let Some(key) = &spent_by {
+                access_rows::add_spent(tx.connection(), key, credits).map_err(HostFault::from)?;
             }
-            tx.apply_reserved(&reservation, &transfers, now)?;
-            let sql = "INSERT INTO package (digest, name, version, publisher, manifest, load_fuel,
-                load_credits, published_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
-                digest.as_bytes(),
-                row_name.0,
-                row_name.1,
-                owner.as_str(),
-                bytes,
-                load_fuel.cast_signed(),
-                credits.micros().cast_signed(),
-                now.cast_signed()
-            ])?;
-            for (shapes, quote) in &rows {
-                let sql =
-                    "INSERT INTO quote (package, shapes, fuel, memory_bytes) VALUES (?1, ?2, ?3, ?4)";
-                tx.connection().prepare_cached(sql)?.execute(rusqlite::params![
-                    digest.as_bytes(),
-                    shapes.as_bytes(),
-                    quote.fuel.cast_signed(),
-                    quote.memory_bytes.cast_signed()
-                ])?;
+            if matches!(written, Written::Published) {
+                row.insert(tx).map_err(HostFault::from)?;
+                reach(Step::PackageStaged);
             }
-            for (shapes, fuel) in &shapes {
-                prepare_shape(tx, &digest, shapes, *fuel, now)?;
-            }
-            reach(Step::PackageStaged);
-            Ok(None)
+            Ok(written)
         })?;
-        if let Some(held) = written {
-            return held.answer(account, manifest);
+        let is_same = |held: &Holder| held.digest == Some(digest);
+        if let Some(spend) = spend
+            && !matches!(&written, Written::Held(held) if is_same(held))
+        {
+            spend.settled(credits);
         }
-        reach(Step::PackageCommitted);
-        let shapes = learned.shapes.into_iter().map(|(shapes, _)| shapes).collect();
-        let (owner, quotes) = (account.clone(), learned.quotes);
-        self.catalogue.add(Published::new(digest, manifest.clone(), owner, quotes, shapes));
-        let fuel = burned.load_fuel.saturating_add(burned.runs_fuel);
-        Ok(Publication { digest, name, version, fuel, credits, repeated: false })
+        match written {
+            Written::Held(held) => held.answer(account, manifest),
+            Written::Refused(refused) => Err(refused),
+            Written::Published => {
+                reach(Step::PackageCommitted);
+                let fuel = burned.load_fuel.saturating_add(burned.runs_fuel);
+                let (name, version) = (manifest.name.clone(), manifest.version.clone());
+                Ok(Publication { digest, name, version, fuel, credits, repeated: false })
+            }
+        }
+    }
+
+    /// The name of the transfer that pays for a package. One that was removed has left its own behind.
+    fn transfer_name(&self, digest: &Digest) -> Result<String, PublishError> {
+        let name = format!("package:{}", digest.hex());
+        let id = name.parse().map_err(|error| HostFault::Books(format!("{error}")))?;
+        let earlier = self.ledger.read(|reader| reader.transfer(&id))??;
+        let again = || format!("again:{}:{}", &digest.hex()[..16], JobId::new());
+        Ok(if earlier.is_some() { again() } else { name })
     }
 
     /// What a package burned that was then refused. Each attempt is paid for.
@@ -284,19 +382,25 @@ impl Publisher<'_> {
         &self,
         account: &AccountId,
         digest: &Digest,
-        reservation: Reservation,
+        holds: Holds,
         burned: &Burned,
     ) -> Result<(), PublishError> {
-        let attempt = crate::job::JobId::new();
+        let attempt = JobId::new();
         let name = format!("refused:{}:{attempt}", &digest.hex()[..16]);
-        let Some(transfer) = self.charge(account, &name, self.price(burned)?)? else {
+        let credits = self.price(burned)?;
+        let Some(transfer) = self.charge(account, &name, credits)? else {
             return Ok(());
         };
-        let now = self.now_unix_ms;
+        let (now, Holds { money, spend }) = (self.now_unix_ms, holds);
+        let spent_by = spend.as_ref().map(|spend| spend.key);
         self.ledger.write(move |tx| -> Result<(), LedgerError> {
-            tx.apply_reserved(&reservation, std::slice::from_ref(&transfer), now)?;
+            tx.apply_reserved(&money, std::slice::from_ref(&transfer), now)?;
+            if let Some(key) = &spent_by {
+                access_rows::add_spent(tx.connection(), key, credits)?;
+            }
             Ok(())
         })?;
+        spend.into_iter().for_each(|spend| spend.settled(credits));
         Ok(())
     }
 
@@ -320,51 +424,6 @@ impl Publisher<'_> {
         let (debit, credit) = (account.clone(), self.house.revenue.clone());
         let action = Action::Direct { debit, credit, amount };
         Ok(Some(Transfer { id, purpose: Purpose::Fee, action }))
-    }
-}
-
-/// Who has the name of a package: its first publisher, and of this version perhaps a package.
-struct Holder {
-    publisher: String,
-    digest: Option<Digest>,
-}
-
-/// Who has this name, if anybody.
-fn holder(connection: &Connection, name: &str, version: &str) -> rusqlite::Result<Option<Holder>> {
-    // All of a name have one publisher; the one of this version first.
-    let sql = "SELECT publisher, version = ?2, digest FROM package WHERE name = ?1
-        ORDER BY version = ?2 DESC LIMIT 1";
-    let mut select = connection.prepare_cached(sql)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let digest = row.get::<_, bool>(1)?.then(|| row.get(2)).transpose()?;
-        Ok(Holder { publisher: row.get(0)?, digest: digest.map(Digest::from_bytes) })
-    };
-    select.query_row([name, version], read).optional()
-}
-
-impl Holder {
-    /// Whether this publisher cannot have the version for a new package.
-    fn keeps_out(&self, account: &AccountId) -> bool {
-        self.digest.is_some() || self.publisher != account.as_str()
-    }
-
-    /// What somebody is told who publishes this package now: that it was published before, or why it
-    /// cannot be.
-    fn answer(self, account: &AccountId, manifest: &Manifest) -> Result<Publication, PublishError> {
-        let (name, version) = (manifest.name.clone(), manifest.version.clone());
-        let digest = manifest.digest();
-        if self.publisher != account.as_str() {
-            return Err(PublishError::NameOwned { name });
-        }
-        match self.digest {
-            Some(taken) if taken != digest => {
-                Err(PublishError::Taken { name, version, digest: taken })
-            }
-            Some(_) | None => {
-                let credits = Credits::ZERO;
-                Ok(Publication { digest, name, version, fuel: 0, credits, repeated: true })
-            }
-        }
     }
 }
 

@@ -200,9 +200,25 @@ impl<T> Queue<T> {
         self.lock().remove(id)
     }
 
+    /// Takes those waiting jobs out of the queue that are to go.
+    pub(crate) fn remove_where(&self, is_to_go: impl Fn(&T) -> bool) -> Vec<(Ticket, T)> {
+        let mut state = self.lock();
+        let waiting = state.accounts.values().flat_map(|account| account.waiting.values());
+        let ids: Vec<_> =
+            waiting.filter(|(_, job)| is_to_go(job)).map(|(ticket, _)| ticket.id).collect();
+        ids.iter().filter_map(|id| state.remove(id)).collect()
+    }
+
     /// How many jobs wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().places.len()
+    }
+
+    /// The least of what `key` says of the jobs that wait. Looks at all of them.
+    pub(crate) fn earliest<K: Ord>(&self, key: impl Fn(&T) -> K) -> Option<K> {
+        let state = self.lock();
+        let jobs = state.accounts.values().flat_map(|account| account.waiting.values());
+        jobs.map(|(_, job)| key(job)).min()
     }
 
     /// Takes no more jobs and gives none; those that wait are given back.

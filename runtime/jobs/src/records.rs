@@ -4,18 +4,19 @@ use crate::{
     catalogue::{Published, Quote},
     fault::HostFault,
     job::{End, JobId, JobRecord, Priority, State},
+    packages::Visibility,
     tables::{self, LogTiles, credits, unsigned},
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::Manifest;
 use fuelbox_ledger::{AccountId, Credits, Reader};
-use fuelbox_receipt::{Envelope, log::Tree};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use fuelbox_receipt::{Envelope, KeyId, PackageSignature, SignedPackage, log::Tree};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use std::collections::HashMap;
 
 /// The store, for reading.
 pub struct Records<'a> {
-    connection: &'a Connection,
+    pub(crate) connection: &'a Connection,
 }
 
 /// A published package.
@@ -35,6 +36,12 @@ pub struct PackageRecord {
     pub load_credits: Credits,
     /// When.
     pub published_unix_ms: u64,
+    /// Who sees and runs it.
+    pub visibility: Visibility,
+    /// Why it should not be used any more; none: it may be.
+    pub deprecated: Option<String>,
+    /// By a key of its publisher.
+    pub signature: Option<PackageSignature>,
 }
 
 /// Which jobs are wanted.
@@ -103,7 +110,8 @@ pub(crate) struct Details {
 }
 
 const JOB_COLUMNS: &str = "id, account, package, state, priority, submitted_unix_ms, finished_unix_ms, seed,
-    input, fuel_limit, memory_limit, verdict, output, fuel, memory_bytes, load_fuel, credits, receipt, detail";
+    input, fuel_limit, memory_limit, verdict, output, fuel, memory_bytes, load_fuel, credits, receipt, detail,
+    access_key";
 
 /// Rows of a page, at most.
 pub const PAGE_ROWS_MAX: usize = 1_000;
@@ -122,13 +130,14 @@ impl<'a> Records<'a> {
         self.package_where("name = ?1 AND version = ?2", params![name, version])
     }
 
-    /// The package of this name that was published last.
+    /// The package of this name that was published last; of the deprecated ones only when there is no
+    /// other.
     ///
     /// # Errors
     /// When the store fails.
     pub fn latest(&self, name: &str) -> Result<Option<PackageRecord>, HostFault> {
         self.package_where(
-            "name = ?1 ORDER BY published_unix_ms DESC, digest LIMIT 1",
+            "name = ?1 ORDER BY deprecated IS NOT NULL, published_unix_ms DESC, digest LIMIT 1",
             params![name],
         )
     }
@@ -160,7 +169,7 @@ impl<'a> Records<'a> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn package_where(
+    pub(crate) fn package_where(
         &self,
         condition: &str,
         values: impl rusqlite::Params,
@@ -172,10 +181,13 @@ impl<'a> Records<'a> {
 
     /// A package with all that jobs of it need.
     pub(crate) fn published(&self, digest: &Digest) -> Result<Option<Published>, HostFault> {
-        let sql = "SELECT manifest, publisher FROM package WHERE digest = ?1";
+        let sql = "SELECT manifest, publisher, visibility FROM package WHERE digest = ?1";
         let mut select = self.connection.prepare_cached(sql)?;
-        let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
-        let Some((manifest, publisher)) = select.query_row([digest.as_bytes()], read).optional()?
+        let read = |row: &Row<'_>| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, visibility(row, 2)?))
+        };
+        let Some((manifest, publisher, visibility)) =
+            select.query_row([digest.as_bytes()], read).optional()?
         else {
             return Ok(None);
         };
@@ -188,7 +200,11 @@ impl<'a> Records<'a> {
         let shapes =
             select.query_map([digest.as_bytes()], |row| Ok(Digest::from_bytes(row.get(0)?)))?;
         let shapes = shapes.collect::<Result<_, _>>()?;
-        Ok(Some(Published::new(*digest, manifest, publisher, quotes, shapes)))
+        let readers = match visibility {
+            Visibility::Public => None,
+            Visibility::Private => Some(self.readers(digest)?),
+        };
+        Ok(Some(Published::new(*digest, manifest, publisher, quotes, readers, shapes)))
     }
 
     /// What jobs of a package took when it was published, by the digest of their shapes.
@@ -348,6 +364,15 @@ impl<'a> Records<'a> {
     /// # Errors
     /// When the store fails.
     pub fn usage(&self, by: UsageBy, since_unix_ms: u64) -> Result<Vec<UsageLine>, HostFault> {
+        self.usage_where(by, since_unix_ms, None)
+    }
+
+    pub(crate) fn usage_where(
+        &self,
+        by: UsageBy,
+        since_unix_ms: u64,
+        account: Option<&AccountId>,
+    ) -> Result<Vec<UsageLine>, HostFault> {
         let name = match by {
             UsageBy::Account => "account",
             UsageBy::Package => {
@@ -359,37 +384,61 @@ impl<'a> Records<'a> {
         let sql = format!(
             "SELECT {name} AS name, count(*), sum(state = 'succeeded'), sum(state = 'failed'),
              coalesce(sum(fuel), 0), coalesce(sum(load_fuel), 0), coalesce(sum(credits), 0) AS paid
-             FROM job WHERE finished_unix_ms >= ?1 GROUP BY name ORDER BY paid DESC, name"
+             FROM job WHERE finished_unix_ms >= ?1 AND (?2 IS NULL OR account = ?2) GROUP BY name ORDER BY paid DESC, name"
         );
         let mut select = self.connection.prepare_cached(&sql)?;
-        let rows = select.query_map([since_unix_ms.cast_signed()], |row| {
-            Ok(UsageLine {
-                name: row.get(0)?,
-                jobs: unsigned(row, 1)?,
-                succeeded: unsigned(row, 2)?,
-                failed: unsigned(row, 3)?,
-                fuel: unsigned(row, 4)?,
-                load_fuel: unsigned(row, 5)?,
-                credits: credits(row, 6)?,
-            })
-        })?;
+        let rows = select.query_map(
+            params![since_unix_ms.cast_signed(), account.map(AccountId::as_str)],
+            |row| {
+                Ok(UsageLine {
+                    name: row.get(0)?,
+                    jobs: unsigned(row, 1)?,
+                    succeeded: unsigned(row, 2)?,
+                    failed: unsigned(row, 3)?,
+                    fuel: unsigned(row, 4)?,
+                    load_fuel: unsigned(row, 5)?,
+                    credits: credits(row, 6)?,
+                })
+            },
+        )?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 
-const PACKAGE_COLUMNS: &str =
-    "digest, name, version, publisher, load_fuel, load_credits, published_unix_ms";
+pub(crate) const PACKAGE_COLUMNS: &str =
+    "digest, name, version, publisher, load_fuel, load_credits,
+    published_unix_ms, visibility, deprecated, signature_key, signature";
 
-fn package_record(row: &Row<'_>) -> rusqlite::Result<PackageRecord> {
+pub(crate) fn package_record(row: &Row<'_>) -> rusqlite::Result<PackageRecord> {
+    let digest = Digest::from_bytes(row.get(0)?);
+    let (name, version): (String, String) = (row.get(1)?, row.get(2)?);
+    let signature = match (row.get::<_, Option<[u8; 32]>>(9)?, row.get(10)?) {
+        (Some(key), Some(signature)) => {
+            let (name, version) = (name.clone(), version.clone());
+            let package = SignedPackage { digest, name, version };
+            Some(PackageSignature::from_parts(package, KeyId::from_bytes(key), signature))
+        }
+        (Some(_) | None, Some(_) | None) => None,
+    };
     Ok(PackageRecord {
-        digest: Digest::from_bytes(row.get(0)?),
-        name: row.get(1)?,
-        version: row.get(2)?,
+        digest,
+        name,
+        version,
         publisher: tables::parsed(&row.get::<_, String>(3)?)?,
         load_fuel: unsigned(row, 4)?,
         load_credits: credits(row, 5)?,
         published_unix_ms: unsigned(row, 6)?,
+        visibility: visibility(row, 7)?,
+        deprecated: row.get(8)?,
+        signature,
     })
+}
+
+fn visibility(row: &Row<'_>, column: usize) -> rusqlite::Result<Visibility> {
+    let name = row.get::<_, String>(column)?;
+    let unknown = || format!("visibility '{name}'").into();
+    Visibility::from_name(&name)
+        .ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown()))
 }
 
 fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
@@ -405,6 +454,7 @@ fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
             receipt: Digest::from_bytes(receipt),
         }),
     };
+    let access_key = row.get::<_, Option<String>>(19)?;
     Ok(JobRecord {
         id: JobId::from_bytes(row.get(0)?),
         account: tables::parsed(&row.get::<_, String>(1)?)?,
@@ -419,5 +469,6 @@ fn job_record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         memory_limit_bytes: unsigned(row, 10)?,
         end,
         detail: row.get(18)?,
+        access_key: access_key.map(|id| tables::parsed(&id)).transpose()?,
     })
 }

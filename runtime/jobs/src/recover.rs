@@ -75,6 +75,8 @@ fn requeued(
         bytes: 0,
         prompt: false,
     };
+    let hold_again = |key| shared.spending.hold_again(&shared.books.ledger, key, details.hold);
+    let spend = job.access_key.map(hold_again).transpose()?.flatten();
     let row = JobRow {
         id: job.id,
         account: job.account,
@@ -90,6 +92,8 @@ fn requeued(
         input: job.input,
         parameters: details.parameters,
         key: details.key,
+        access_key: job.access_key,
+        webhook: None,
         request: details.request,
         schedule: details.schedule,
     };
@@ -101,6 +105,7 @@ fn requeued(
         input: Source::Stored,
         prices,
         cancel: stop_at(left),
+        spend,
         answer: None,
         since: std::time::Instant::now(),
         key: None,

@@ -7,11 +7,12 @@ use crate::{
     books::{Books, Hold},
     catalogue::Catalogue,
     fault::{HostFault, JobError},
-    job::{JobId, State},
+    job::{JobId, Settled, State},
     keys_in_flight::KeysInFlight,
     limits::Keep,
     price::PriceList,
     queue::{Full, Queue},
+    spending::{SpendHold, Spending},
     tables,
 };
 use fuelbox_digest::Digest;
@@ -20,7 +21,7 @@ use fuelbox_receipt::{Envelope, KeyStore, Receipt};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, sync_channel},
     },
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
     pub(crate) access: AccessCache,
+    pub(crate) spending: Arc<Spending>,
     pub(crate) keep: Keep,
     /// How to stop each job that waits or runs.
     pub(crate) live: Mutex<HashMap<JobId, Cancel>>,
@@ -52,7 +54,9 @@ pub(crate) struct Desk {
     /// Counts those who ever listened.
     tickets: AtomicU64,
     /// Jobs whose hold could not be given back when their worker tried.
-    to_void: Mutex<Vec<(JobId, String)>>,
+    to_void: Mutex<Vec<ToVoid>>,
+    /// Who counts what was settled.
+    pub(crate) settled: OnceLock<Hearer>,
     /// Rung when there is something for the janitor; true when it is to go.
     pub(crate) janitor_bell: (Mutex<bool>, Condvar),
 }
@@ -126,11 +130,11 @@ impl Shared {
 
     /// Lets go of a job that will not be settled: its hold is free, and its owner hears why.
     pub(crate) fn drop_unstarted(self: &Arc<Self>, job: Admitted, state: State, error: JobError) {
-        let Admitted { row, hold, answer, key, .. } = job;
+        let Admitted { row, hold, answer, key, spend, .. } = job;
         self.live().remove(&row.id);
         match hold {
-            Hold::Reserved(reservation) => drop(reservation),
-            Hold::Pending => self.void(row.id, state, &error.to_string()),
+            Hold::Reserved(reservation) => drop((reservation, spend)),
+            Hold::Pending => self.void(row.id, state, &error.to_string(), spend),
         }
         drop(key);
         if let Some(answer) = answer {
@@ -139,24 +143,25 @@ impl Shared {
         self.desk.wake(&row.id);
     }
 
-    /// Gives a queued job's hold back, now or as soon as the store works again.
-    pub(crate) fn void(&self, id: JobId, state: State, detail: &str) {
+    /// Gives a queued job's hold back, and then what it holds of its access key, now or as soon as the
+    /// store works again.
+    pub(crate) fn void(&self, id: JobId, state: State, detail: &str, spend: Option<SpendHold>) {
         let voided = self.books.void(id, state, detail.to_owned(), self.now_unix_ms());
         if let Err(crate::books::BooksError::Ledger(_)) = voided {
-            self.desk.void_later(id, detail.to_owned());
+            self.desk.void_later(id, detail.to_owned(), spend);
         }
     }
 }
 
 impl Desk {
     /// Leaves it to the janitor to give a hold back.
-    pub(crate) fn void_later(&self, id: JobId, detail: String) {
-        self.to_void.lock().unwrap_or_else(PoisonError::into_inner).push((id, detail));
+    pub(crate) fn void_later(&self, id: JobId, detail: String, spend: Option<SpendHold>) {
+        self.to_void.lock().unwrap_or_else(PoisonError::into_inner).push((id, detail, spend));
         self.janitor_bell.1.notify_all();
     }
 
     /// Holds that wait to be given back.
-    pub(crate) fn take_to_void(&self) -> Vec<(JobId, String)> {
+    pub(crate) fn take_to_void(&self) -> Vec<ToVoid> {
         std::mem::take(&mut *self.to_void.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -193,6 +198,12 @@ impl Desk {
         }
     }
 }
+
+/// Called for each job that was settled, by the thread that commits: it must be quick, and must not wait.
+pub(crate) type Hearer = Box<dyn Fn(&Settled<'_>) + Send + Sync>;
+
+/// A job, why it ends, and what it holds of its access key until then.
+type ToVoid = (JobId, String, Option<SpendHold>);
 
 /// Called once, when a job ends or is about to. It must be quick, and must not wait.
 pub(crate) type Waiter = Box<dyn FnOnce() + Send>;

@@ -9,7 +9,7 @@ use crate::{
     catalogue::NewShapes,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
-    job::{End, Finished, JobRecord, State, Times},
+    job::{End, Finished, JobRecord, Settled, State, Times},
     queue::Ticket,
     shared::Shared,
     steps::{Step, reach},
@@ -298,22 +298,33 @@ fn fetch(shared: &Shared, digest: &Digest) -> Result<Input, HostFault> {
 
 /// Hands a job to the books, and its answer to whoever waits once it is committed.
 fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
-    let Admitted { row, hold, published, answer, key, .. } = job;
+    let Admitted { row, hold, published, answer, key, spend, .. } = job;
     let id = row.id;
     let waits = matches!(hold, Hold::Reserved(_));
     let Ran { result, outputs, new_shapes, times } = ran;
     let finished = answer.as_ref().map(|_| finished(&row, &result, outputs, times));
     let publisher = published.publisher.clone();
     let shapes = new_shapes.as_ref().map(|new| new.shapes);
-    let settlement = Arc::new(Settlement { row, hold, publisher, result, shapes });
+    let verdict = result.verdict;
+    let fuel = result.fuel.saturating_add(result.bill.load.map_or(0, |(fuel, _)| fuel));
+    let (spent_by, credits) = (spend.as_ref().map(|spend| spend.key), result.credits);
+    let settlement = Arc::new(Settlement { row, hold, publisher, result, shapes, spent_by });
     let desk = shared.desk.clone();
     shared.books.settle(settlement, move |result| {
+        if let (Ok(()), Some(hear)) = (&result, desk.settled.get()) {
+            let manifest = &published.manifest;
+            let (name, version) = (&manifest.name, &manifest.version);
+            hear(&Settled { name, version, verdict, fuel, credits, times });
+        }
         // After this the caller may come again with the same key, and find the job.
         drop(key);
-        match (&result, new_shapes) {
-            (Ok(()), Some(new)) => new.paid(),
-            (Err(error), _) if !waits => desk.void_later(id, error.to_string()),
-            (Ok(()) | Err(_), _) => {}
+        match &result {
+            Ok(()) => {
+                new_shapes.into_iter().for_each(NewShapes::paid);
+                spend.into_iter().for_each(|spend| spend.settled(credits));
+            }
+            Err(error) if !waits => desk.void_later(id, error.to_string(), spend),
+            Err(_) => drop(spend),
         }
         reply(answer, result.map_err(JobError::from), finished);
         desk.wake(&id);
@@ -336,6 +347,7 @@ fn finished(row: &JobRow, result: &JobResult, outputs: Outputs, times: Times) ->
         package: row.package,
         state: result.state,
         priority: row.priority,
+        access_key: row.access_key,
         submitted_unix_ms: row.submitted_unix_ms,
         finished_unix_ms: Some(result.finished_unix_ms),
         seed: row.seed,

@@ -8,7 +8,10 @@
 mod support;
 
 use fuelbox_abi::Dim;
-use fuelbox_jobs::{CRASH_VARIABLE, Config, DataFolder, JobError, JobId, JobRequest, State, Step};
+use fuelbox_jobs::{
+    AccessKeyId, CRASH_VARIABLE, Config, DataFolder, Host, JobError, JobId, JobRequest,
+    NewAccessKey, PublishRequest, Scope, State, Step,
+};
 use fuelbox_ledger::AccountKind;
 use fuelbox_test_support::{
     guest::{self, Guest},
@@ -26,7 +29,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use support::{account, check_folder, host_with, micros, package, x};
+use support::{account, burn, check_folder, host_with, micros, package, x};
 
 /// The variable that makes this program the child, and says on which folder.
 const CHILD: &str = "FUELBOX_TEST_CRASH_FOLDER";
@@ -113,10 +116,20 @@ impl Folder {
         let folder = tempfile::tempdir().expect("a folder");
         let host = host_with(folder.path(), Config { workers: Some(0), ..Config::default() });
         let accounts = host.accounts();
-        for (name, kind) in [("pub", AccountKind::Publisher), ("alice", AccountKind::Caller)] {
+        for (name, kind) in [
+            ("pub", AccountKind::Publisher),
+            ("press", AccountKind::Publisher),
+            ("alice", AccountKind::Caller),
+        ] {
             accounts.create(&account(name), kind).expect("an account");
             let id = format!("gift:{name}").parse().expect("a name");
             accounts.top_up(&account(name), micros(1 << 50), id).expect("credits");
+        }
+        // Limits that are far away: what counts is that the sums are right.
+        for (name, scope) in [("alice", Scope::Caller), ("press", Scope::Publisher)] {
+            let spend_limit = Some(micros(1 << 50));
+            let new = NewAccessKey { spend_limit, ..NewAccessKey::new(account(name), scope) };
+            host.access().create(new).expect("a key");
         }
         let shaped = Guest { signature: guest::signature(&[Dim::Symbol("n")]), ..Guest::default() };
         for (name, guest) in [("plain", Guest::default()), ("shaped", shaped)] {
@@ -156,7 +169,24 @@ impl Folder {
     /// What must hold of the books as a dead process left them.
     fn check(&self) {
         check_folder(self.folder.path());
+        self.check_spent();
         self.check_acknowledged(false);
+    }
+
+    /// What was spent with each key is the sum of its bills.
+    fn check_spent(&self) {
+        let reader = DataFolder::new(self.folder.path().join("data")).reader().expect("a reader");
+        let number = |sql: &str| -> i64 {
+            reader.connection().query_row(sql, [], |row| row.get(0)).expect("a number")
+        };
+        let spent =
+            |name: &str| number(&format!("SELECT spent FROM access_key WHERE account = '{name}'"));
+        let bills =
+            number("SELECT coalesce(sum(credits), 0) FROM job WHERE access_key IS NOT NULL");
+        assert_eq!(spent("alice"), bills);
+        // All that this account pays is paid with its key.
+        let press = reader.account(&account("press")).expect("read").expect("an account");
+        assert_eq!(spent("press"), press.debits_posted.micros().cast_signed());
     }
 
     /// Lets everything that is open end, and looks at all that callers were told.
@@ -180,6 +210,7 @@ impl Folder {
         drop(host);
         let books = check_folder(self.folder.path());
         assert_eq!(books.open, 0, "no job is open after recovery");
+        self.check_spent();
         self.check_acknowledged(true)
     }
 
@@ -238,6 +269,7 @@ fn child(folder: &Path) -> ! {
         found.expect("published").digest
     };
     let (plain, shaped) = (find("plain"), find("shaped"));
+    let (callers, publishers) = (key_of(&host, "alice"), key_of(&host, "press"));
     write_line(&mut std::io::stdout(), "ready");
     let until = Instant::now() + Duration::from_secs(20);
     let number = AtomicU64::new(u64::from(std::process::id()) << 20);
@@ -254,7 +286,9 @@ fn child(folder: &Path) -> ! {
                     } else {
                         JobRequest::new(account("alice"), plain, x(number as f32))
                     };
-                    let request = JobRequest { key: Some(number.to_string()), ..request };
+                    let access_key = number.is_multiple_of(3).then_some(callers);
+                    let key = Some(number.to_string());
+                    let request = JobRequest { key, access_key, ..request };
                     let done = host.run(request).expect("a job");
                     let credits = done.job.end.expect("an end").credits.micros();
                     note(format!("settled {} {credits}", done.job.id));
@@ -264,7 +298,11 @@ fn child(folder: &Path) -> ! {
         scope.spawn(|| {
             while Instant::now() < until {
                 let number = next();
-                let request = JobRequest::new(account("alice"), plain, x(number as f32));
+                let request = JobRequest {
+                    access_key: number.is_multiple_of(3).then_some(callers),
+                    webhook: Some("https://example.org".into()),
+                    ..JobRequest::new(account("alice"), plain, x(number as f32))
+                };
                 let job = host.submit(request).expect("a job");
                 note(format!("queued {}", job.id));
                 if number.is_multiple_of(2) {
@@ -278,14 +316,31 @@ fn child(folder: &Path) -> ! {
         });
         scope.spawn(|| {
             while Instant::now() < until {
-                let version = next().to_string();
-                let file = package(folder, "more", &version, &Guest::default());
-                host.publish(&account("pub"), &file, Some(1_000_000)).expect("published");
-                note(format!("published more:{version}"));
+                let number = next();
+                let version = number.to_string();
+                if number.is_multiple_of(2) {
+                    let file = package(folder, "more", &version, &Guest::default());
+                    host.publish(&account("pub"), &file, Some(1_000_000)).expect("published");
+                    note(format!("published more:{version}"));
+                    continue;
+                }
+                let loaded = Guest { load: burn(20_000), ..Guest::default() };
+                let file = package(folder, "pressed", &version, &loaded);
+                let request = PublishRequest {
+                    access_key: Some(publishers),
+                    load_fuel: Some(1_000_000),
+                    ..PublishRequest::new(account("press"), &file)
+                };
+                host.publish_signed(&request).expect("published");
+                note(format!("published pressed:{version}"));
             }
         });
     });
     std::process::exit(0)
+}
+
+fn key_of(host: &Host, name: &str) -> AccessKeyId {
+    host.access().list(Some(&account(name))).expect("read").first().expect("a key").id
 }
 
 fn write_line(out: &mut dyn Write, line: &str) {

@@ -111,7 +111,7 @@ fn a_store_of_version_1_goes_on_as_version_2() {
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     as_version_1(&newer.path().join("data"), &data);
     // Whoever only reads is told, instead of missing columns.
-    let error = DataFolder::new(&data).reader().err().expect("refused").to_string();
+    let error = DataFolder::new(&data).reader().expect_err("refused").to_string();
     assert!(
         error.ends_with("tables of 'jobs' have version 1, needed 2; open it for writing first"),
         "{error}"

@@ -1,7 +1,8 @@
 //! What all requests share.
 
 use crate::{
-    config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
+    config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
+    serve::BodyBudget,
 };
 use fuelbox_jobs::{DataFolder, Host};
 use std::{sync::Arc, time::Instant};
@@ -16,6 +17,7 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
+    pub(crate) seeing: Arc<Seeing>,
     /// Cancelled when the server is told to stop.
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
@@ -28,11 +30,16 @@ impl App {
         limits: Limits,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let seeing = Seeing::new();
+        let counting = seeing.clone();
+        // The first server of a host counts its jobs; there is one.
+        host.hear_settled(move |job| counting.jobs.settled(job));
         Arc::new(Self {
             bodies: BodyBudget::new(limits.bodies_bytes),
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
+            seeing,
             started: Instant::now(),
             host,
             folder,

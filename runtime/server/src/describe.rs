@@ -1,7 +1,6 @@
 //! Descriptions of models: configuration, statistics and the repository's index, as Triton's extensions
 //! of the protocol have them. `rest` writes them as JSON, `grpc` as messages.
 
-use crate::shim::RecordsFor as _;
 use crate::{access::Caller, app::App, models::Model, refusal::Refusal};
 use fuelbox_engine::{OwnedDim, TensorSignature};
 use serde::Serialize;
@@ -130,32 +129,19 @@ pub(crate) struct IndexEntry {
     pub(crate) reason: &'static str,
 }
 
-/// Packages of one page of the store.
-const PAGE: usize = 1_000;
-
 /// All models that a caller sees; with `ready`, those alone that take jobs.
 pub(crate) fn index(app: &App, caller: &Caller, ready: bool) -> Result<Vec<IndexEntry>, Refusal> {
-    let viewer = caller.viewer();
     let mut entries = Vec::new();
-    let mut after = None;
-    loop {
-        let page =
-            app.host.read(|records| records.packages_for(&viewer, after.as_ref(), PAGE))??;
-        for record in &page {
-            let loaded = app.models.is_loaded(&record.digest);
-            if loaded || !ready {
-                entries.push(IndexEntry {
-                    name: record.name.clone(),
-                    version: record.version.clone(),
-                    state: if loaded { "READY" } else { "UNAVAILABLE" },
-                    reason: if loaded { "" } else { "unloaded" },
-                });
-            }
+    for record in app.models.records(caller)? {
+        let loaded = app.models.is_loaded(&record.digest);
+        if loaded || !ready {
+            entries.push(IndexEntry {
+                name: record.name,
+                version: record.version,
+                state: if loaded { "READY" } else { "UNAVAILABLE" },
+                reason: if loaded { "" } else { "unloaded" },
+            });
         }
-        if page.len() < PAGE {
-            break;
-        }
-        after = page.last().map(|last| last.digest);
     }
     entries.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Ok(entries)

@@ -3,7 +3,6 @@
 //! Invariant: a caller finds exactly the packages that are visible to it. What is remembered is
 //! remembered for each caller apart, and forgotten whenever any package changes.
 
-use crate::shim::{RecordsFor as _, Viewer};
 use crate::{
     access::Caller,
     refusal::{Code, Refusal, excerpt},
@@ -11,7 +10,9 @@ use crate::{
 };
 use fuelbox_digest::Digest;
 use fuelbox_engine::{Archive, Manifest};
-use fuelbox_jobs::{DataFolder, Host, HostFault, PackageRecord};
+use fuelbox_jobs::{
+    DataFolder, Host, HostFault, PAGE_ROWS_MAX, PackageCursor, PackageFilter, PackageRecord, Viewer,
+};
 use fuelbox_ledger::AccountId;
 use std::{
     collections::{HashMap, HashSet},
@@ -34,9 +35,6 @@ pub(crate) struct Model {
     jobs: AtomicUsize,
     labels: OnceLock<Option<Vec<String>>>,
 }
-
-/// Packages of one page of the store.
-const PAGE: usize = 1_000;
 
 /// Lookups that are remembered: a few megabytes. When there are more, all are forgotten.
 const LOOKUPS_MAX: usize = 10_000;
@@ -91,10 +89,11 @@ impl Models {
         name: &str,
         version: Option<&str>,
     ) -> Result<PackageRecord, Refusal> {
-        let found = self.host.read(|records| match version {
-            Some(version) => records.package_for(viewer, name, version),
-            None => records.latest_for(viewer, name),
-        })??;
+        let text = match version {
+            Some(version) => format!("{name}:{version}"),
+            None => name.to_owned(),
+        };
+        let found = self.host.read(|records| records.find_package_for(viewer, &text))??;
         found.ok_or_else(|| match version {
             None => Refusal::not_found("model", name),
             Some(version) => {
@@ -133,21 +132,27 @@ impl Models {
         Ok(records.into_iter().rev().map(|record| record.version).collect())
     }
 
-    /// All models that a caller sees.
-    pub(crate) fn visible(&self, caller: &Caller) -> Result<Vec<Arc<Model>>, Refusal> {
+    /// All packages that a caller sees, the latest first.
+    pub(crate) fn records(&self, caller: &Caller) -> Result<Vec<PackageRecord>, Refusal> {
         let viewer = caller.viewer();
-        let (mut all, mut after) = (Vec::new(), None);
+        let (mut all, mut filter) = (Vec::new(), PackageFilter::default());
         loop {
-            let page =
-                self.host.read(|records| records.packages_for(&viewer, after.as_ref(), PAGE))??;
-            for record in &page {
-                all.push(self.of(record)?);
-            }
-            if page.len() < PAGE {
+            let page = |filter: &PackageFilter| {
+                self.host.read(|records| records.packages_for(&viewer, filter, PAGE_ROWS_MAX))
+            };
+            let page = page(&filter)??;
+            filter.after = page.last().map(PackageCursor::of);
+            let is_last = page.len() < PAGE_ROWS_MAX;
+            all.extend(page);
+            if is_last {
                 return Ok(all);
             }
-            after = page.last().map(|last| last.digest);
         }
+    }
+
+    /// All models that a caller sees.
+    pub(crate) fn visible(&self, caller: &Caller) -> Result<Vec<Arc<Model>>, Refusal> {
+        self.records(caller)?.iter().map(|record| self.of(record)).collect()
     }
 
     /// Loads or unloads all versions of a name. For its publisher and the operator.

@@ -1,9 +1,14 @@
 //! Publishing beside serving: one package at a time, on a thread that gives way to all others.
 
 use crate::refusal::{Code, Refusal};
-use crate::shim::PublishRequest;
-use fuelbox_jobs::{Host, Publication, PublishError};
+use fuelbox_jobs::{
+    AccessKeyId, Host, HostFault, Publication, PublishError, PublishRequest, Visibility,
+};
+use fuelbox_ledger::AccountId;
+use fuelbox_receipt::PackageSignature;
 use std::{
+    fs,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,8 +25,22 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How much the thread gives way (`nice`); compile workers, which it starts, inherit it.
 const NICE: i32 = 10;
 
+/// A package that came in, whole.
+pub(crate) struct Upload {
+    /// Whose it is.
+    pub(crate) account: AccountId,
+    /// The key that it came with.
+    pub(crate) access_key: AccessKeyId,
+    /// Where it lies; read when its turn comes, so that one at a time is in memory.
+    pub(crate) file: PathBuf,
+    pub(crate) signature: Option<PackageSignature>,
+    pub(crate) visibility: Visibility,
+    /// Most fuel of each load.
+    pub(crate) load_fuel: Option<u64>,
+}
+
 struct Work {
-    request: PublishRequest,
+    upload: Upload,
     answer: oneshot::Sender<Result<Publication, PublishError>>,
 }
 
@@ -46,13 +65,13 @@ impl Publishing {
     }
 
     /// Publishes, when those before it are done.
-    pub(crate) async fn publish(&self, request: PublishRequest) -> Result<Publication, Refusal> {
+    pub(crate) async fn publish(&self, upload: Upload) -> Result<Publication, Refusal> {
         let (answer, published) = oneshot::channel();
         let stopping =
             || Refusal::new(Code::Stopping, "the host is shutting down").retry_after(RETRY);
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        match sender.ok_or_else(stopping)?.try_send(Work { request, answer }) {
+        match sender.ok_or_else(stopping)?.try_send(Work { upload, answer }) {
             Ok(()) => {}
             Err(error) => {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -91,12 +110,25 @@ impl Publishing {
 fn work(host: &Host, receiver: &Receiver<Work>, waiting: &AtomicUsize) {
     // Of this thread alone, on Linux. Not every system allows it.
     let _ = rustix::process::nice(NICE);
-    while let Ok(Work { request, answer }) = receiver.recv() {
+    while let Ok(Work { upload, answer }) = receiver.recv() {
         // Whoever went away meanwhile does not want it any more.
         if !answer.is_closed() {
-            let published = host.publish(&request.account, &request.file, request.load_fuel);
-            let _ = answer.send(published);
+            let _ = answer.send(publish(host, upload));
         }
         waiting.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn publish(host: &Host, upload: Upload) -> Result<Publication, PublishError> {
+    let Upload { account, access_key, file, signature, visibility, load_fuel } = upload;
+    let file = fs::read(&file).map_err(HostFault::Blobs)?;
+    host.publish_signed(&PublishRequest {
+        signature,
+        // What comes over the network is signed, whatever its name.
+        signature_required: true,
+        visibility,
+        load_fuel,
+        access_key: Some(access_key),
+        ..PublishRequest::new(account, &file)
+    })
 }

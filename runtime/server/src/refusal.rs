@@ -3,7 +3,7 @@
 //! Every error of the layers below becomes a [`Refusal`] here. What it looks like on the wire is decided
 //! by `problem` for HTTP and by `grpc` for gRPC.
 
-use fuelbox_jobs::{Full, HostFault, JobError, PriceError, PublishError, State};
+use fuelbox_jobs::{Full, HostFault, JobError, PriceError, PublishError, SpendError, State};
 use fuelbox_ledger::Rejected;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -36,7 +36,6 @@ pub(crate) enum Code {
 
 impl Code {
     /// All of them.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 21] = [
         Self::BadInput,
         Self::Unauthenticated,
@@ -152,6 +151,8 @@ pub(crate) struct Refusal {
     pub(crate) job: Option<Box<fuelbox_jobs::JobRecord>>,
     /// Whether that job was an earlier request's.
     pub(crate) repeated: bool,
+    /// The rate that was passed, as `RateLimit-Policy` says it.
+    pub(crate) rate_policy: Option<String>,
 }
 
 /// When to come again to a host that is busy: queues are seconds long.
@@ -169,6 +170,7 @@ impl Refusal {
             retry_after: None,
             job: None,
             repeated: false,
+            rate_policy: None,
         }
     }
 
@@ -270,6 +272,24 @@ impl From<Rejected> for Refusal {
     }
 }
 
+impl From<SpendError> for Refusal {
+    fn from(error: SpendError) -> Self {
+        let sentence = error.to_string();
+        match error {
+            SpendError::Limit { limit, left, needed, .. } => {
+                Self::new(Code::PaymentRequired, sentence)
+                    .with("balance", left.to_string())
+                    .with("price", needed.to_string())
+                    .with("spend_limit", limit.to_string())
+            }
+            // The key was there a moment ago.
+            SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. } => {
+                Self::new(Code::Unauthenticated, fuelbox_jobs::ACCESS_REFUSED)
+            }
+        }
+    }
+}
+
 impl From<PriceError> for Refusal {
     fn from(error: PriceError) -> Self {
         match error {
@@ -298,6 +318,7 @@ impl From<JobError> for Refusal {
                 Self::new(Code::InFlight, sentence).retry_after(BUSY_RETRY)
             }
             JobError::Rejected(error) => error.into(),
+            JobError::Spend(error) => error.into(),
             JobError::Price(error) => error.into(),
             JobError::Busy(full) => full.into(),
             JobError::CancelledEarly => Self::new(Code::Deadline, sentence),
@@ -321,9 +342,14 @@ impl From<PublishError> for Refusal {
             PublishError::Taken { digest, .. } => {
                 Self::new(Code::Conflict, sentence).with("package", digest.to_string())
             }
-            PublishError::NameOwned { .. } | PublishError::NoPublisher { .. } => {
-                Self::new(Code::Forbidden, sentence)
-            }
+            PublishError::NameOwned { .. }
+            | PublishError::Space { .. }
+            | PublishError::KeySpaces { .. }
+            | PublishError::Unsigned { .. }
+            | PublishError::PublisherKey { .. }
+            | PublishError::NoPublisher { .. } => Self::new(Code::Forbidden, sentence),
+            PublishError::PackageSignature(_) => Self::new(Code::PackageRefused, sentence),
+            PublishError::Spend(error) => error.into(),
             PublishError::Rejected(error) => error.into(),
             PublishError::Price(error) => error.into(),
             PublishError::Fault(fault) => fault.into(),

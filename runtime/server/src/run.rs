@@ -6,7 +6,7 @@
 use crate::{
     app::App,
     config::{Config, ConfigError},
-    problem, rest,
+    grpc, problem, rest, seeing,
     serve::{self, Port, TlsError},
 };
 use axum::{Router, routing::get};
@@ -115,7 +115,13 @@ impl Server {
     pub fn run(self, host: Arc<Host>, folder: DataFolder) -> Result<(), ServeError> {
         let Self { runtime, config, http, grpc, metrics, stop, .. } = self;
         let app = App::new(host, folder, config.limits.clone(), stop.clone());
+        if let Some(otlp) = &config.otlp {
+            let _runtime = runtime.enter();
+            let started = app.seeing.export(otlp, config.otlp_ratio);
+            started.map_err(ConfigError::from)?;
+        }
         let served = runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop));
+        app.seeing.flush();
         runtime.shutdown_timeout(LAST_ANSWERS);
         served
     }
@@ -126,10 +132,13 @@ async fn serve_all(
     [http, grpc, metrics]: [Port; 3],
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
+    let counted = |port: &Port| (port.name, port.connections.clone());
+    app.seeing.count_connections([&http, &grpc, &metrics].map(counted).into());
     let limits = app.limits.clone();
     let closing = CancellationToken::new();
     let patience = LAST_ANSWERS;
     let serve = |port: Port, router: Router| {
+        let router = app.seeing.watch(router);
         let (limits, closing) = (limits.clone(), closing.clone());
         task::spawn(async move { port.serve(router, &limits, closing, patience).await })
     };
@@ -139,6 +148,7 @@ async fn serve_all(
         serve(metrics, metrics_router(&app)),
     ];
     let tidy = task::spawn(tidy(app.clone()));
+    tell_system(sd_notify::NotifyState::Ready);
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -146,6 +156,7 @@ async fn serve_all(
             stop.cancel();
         }
     }
+    tell_system(sd_notify::NotifyState::Stopping);
     let hurry = task::spawn(at_once());
     // Readiness says no from here on, and jobs are refused; those that run may end.
     let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
@@ -162,6 +173,13 @@ async fn serve_all(
     }
     hurry.abort();
     Ok(())
+}
+
+/// Tells a service manager that waits for it (systemd's `Type=notify`); nobody otherwise.
+fn tell_system(state: sd_notify::NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
 }
 
 /// Ends the process when somebody at a terminal asks again. What is on disk is whole at any time.
@@ -201,11 +219,12 @@ fn http_router(app: &Arc<App>) -> Router {
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    health_router(app).merge(grpc::router(app)).layer(CatchPanicLayer::custom(grpc::panicked))
 }
 
 fn metrics_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    let metrics = Router::new().route("/metrics", get(seeing::metrics));
+    metrics.with_state(app.clone()).merge(health_router(app))
 }
 
 /// For those who look whether the process is well: no key, no more than a word.

@@ -89,7 +89,7 @@ fn a_deadline_is_a_limit() {
     let site = Site::with(&Guest::running(ENDLESS));
     site.write_input("long.json", -1.0);
     let serving = site.serve("");
-    let more = "--input {}/long.json --deadline 50ms --fuel-limit 10T --retries 0";
+    let more = "--input {}/long.json --deadline 50ms --fuel-limit 1T --retries 0";
     let (_, stderr) = check(&mut site.infer(&serving, more), 5);
     assert!(stderr.contains("deadline"), "{stderr}");
 }

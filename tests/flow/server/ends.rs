@@ -6,7 +6,7 @@ use super::*;
 fn busy(site: &Site, more: &str) -> (Serving, Child) {
     site.write_input("long.json", -1.0);
     let serving = site.serve(more);
-    let wanted = "--input {}/long.json --fuel-limit 10T --idempotency-key long --retries 0";
+    let wanted = "--input {}/long.json --fuel-limit 1T --idempotency-key long --retries 0";
     let mut infer = site.infer(&serving, wanted);
     let infer = infer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     serving.wait_for_an_endless_job();
@@ -45,17 +45,16 @@ fn a_job_that_ends_within_the_grace_is_answered_and_paid() {
     // Some hundred million steps: it ends, and not before the server hears that it is to stop.
     let site = Site::with(&Guest::running(
         "(if (f32.lt (f32.load (i32.add (local.get 0) (i32.const 64))) (f32.const 0)) (then
-           (local.set 2 (i32.const 400000000))
+           (local.set 2 (i32.const 2000000000))
            (loop (local.set 2 (i32.sub (local.get 2) (i32.const 1))) (br_if 0 (local.get 2)))))",
     ));
     site.ok("account top-up alice 1000000");
     let before = site.balance("alice");
     site.write_input("long.json", -1.0);
     let mut serving = site.serve("--grace 10m");
-    let wanted = "--input {}/long.json --fuel-limit 10T --retries 0 --json";
+    let wanted = "--input {}/long.json --fuel-limit 1T --retries 0 --json";
     let infer = site.infer(&serving, wanted).stdout(Stdio::piped()).spawn().unwrap();
-    // Taken in: the money is held, or it is paid already.
-    while site.json("account show alice")["available_micro"] == before {}
+    serving.wait_for_work(50);
     serving.stop();
     let output = infer.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));

@@ -23,6 +23,9 @@ pub(crate) use options::ServeArgs;
 /// Runs the command.
 pub(crate) fn serve(args: ServeArgs, global: &Global) -> Result<Exit> {
     let folder = data::place(global)?;
+    let (format, filter) = args.log();
+    let _logs = fuelbox_server::logs(format, filter)
+        .map_err(|error| Failure::message(Exit::Usage, error))?;
     let (workers, config) = (args.workers(), args.config());
     let has_tls = config.tls.is_some();
     // Ports first: a second server is told so before it touches anything.

@@ -3,7 +3,7 @@
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
     AccessKeyError, FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError,
-    State,
+    SpendError, State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
@@ -43,6 +43,13 @@ impl Exit {
             | Rejected::PendingExpired { .. }
             | Rejected::OverPending { .. }
             | Rejected::OverReservation { .. } => Self::Host,
+        }
+    }
+
+    fn of_spend(error: &SpendError) -> Self {
+        match error {
+            SpendError::Limit { .. } => Self::Payment,
+            SpendError::UnknownKey { .. } | SpendError::OtherAccount { .. } => Self::BadInput,
         }
     }
 
@@ -107,6 +114,7 @@ impl From<JobError> for Failure {
                 Exit::Limit
             }
             JobError::Rejected(error) => Exit::of_rejected(error),
+            JobError::Spend(error) => Exit::of_spend(error),
             JobError::Price(error) => Exit::of_price(error),
             JobError::Busy(
                 Full::Jobs { .. } | Full::Bytes { .. } | Full::Account { .. } | Full::Work { .. },
@@ -127,8 +135,14 @@ impl From<PublishError> for Failure {
             PublishError::Signature
             | PublishError::Taken { .. }
             | PublishError::NameOwned { .. }
+            | PublishError::Space { .. }
+            | PublishError::KeySpaces { .. }
+            | PublishError::Unsigned { .. }
+            | PublishError::PublisherKey { .. }
+            | PublishError::PackageSignature(_)
             | PublishError::NoPublisher { .. } => Exit::BadInput,
             PublishError::Rejected(ref error) => Exit::of_rejected(error),
+            PublishError::Spend(ref error) => Exit::of_spend(error),
             PublishError::Price(ref error) => Exit::of_price(error),
             PublishError::Fault(_) => Exit::Host,
         };

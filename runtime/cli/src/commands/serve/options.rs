@@ -1,8 +1,13 @@
 //! What an operator chooses, as arguments and variables.
 
 use crate::units;
-use fuelbox_server::{Config, Limits, TlsFiles};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use fuelbox_server::{Config, Limits, LogFormat, TlsFiles};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,9 +84,17 @@ struct SeeingArgs {
     #[arg(long, value_name = "FORM", env = "FUELBOX_LOG")]
     log: Option<LogForm>,
 
+    /// Which lines: a level, and others for some modules, such as warn,fuelbox_server=debug.
+    #[arg(long, value_name = "FILTER", env = "FUELBOX_LOG_FILTER", default_value = "info")]
+    log_filter: String,
+
     /// Send traces to this collector (OTLP over gRPC), such as http://127.0.0.1:4317.
     #[arg(long, value_name = "URL", env = "FUELBOX_OTLP")]
     otlp: Option<String>,
+
+    /// The part of requests whose traces are sent, when their callers have not decided: 0 to 1.
+    #[arg(long, value_name = "PART", default_value_t = Config::default().otlp_ratio)]
+    otlp_ratio: f64,
 }
 
 /// Form of log lines.
@@ -152,18 +165,23 @@ impl ServeArgs {
         self.workers
     }
 
-    /// Form of log lines; none for the one that fits where they go.
-    #[allow(dead_code)] // the server's logs are on their way
-    pub(super) fn log(&self) -> Option<LogForm> {
-        self.seeing.log
+    /// Form of log lines, and which.
+    pub(super) fn log(&self) -> (LogFormat, &str) {
+        let fits = || if io::stderr().is_terminal() { LogForm::Text } else { LogForm::Json };
+        let format = match self.seeing.log.unwrap_or_else(fits) {
+            LogForm::Json => LogFormat::Json,
+            LogForm::Text => LogFormat::Text,
+        };
+        (format, &self.seeing.log_filter)
     }
 
     /// What the server is to do.
     pub(super) fn config(self) -> Config {
         let Self { http, grpc, metrics, tls_cert, tls_key, insecure, seeing, limits, .. } = self;
         let tls = tls_cert.zip(tls_key).map(|(certificates, key)| TlsFiles { certificates, key });
-        let otlp = seeing.otlp;
-        Config { http, grpc, metrics, tls, insecure, otlp, limits: limits.limits() }
+        let SeeingArgs { otlp, otlp_ratio, .. } = seeing;
+        let limits = limits.limits();
+        Config { http, grpc, metrics, tls, insecure, limits, otlp, otlp_ratio }
     }
 }
 
