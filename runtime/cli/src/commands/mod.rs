@@ -68,7 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Man(args) => man::man(&args),
         // Its exit code is between the engine and its child.
         Command::CompileWorker { codegen } => {
-            // Jobs that are served beside it come first; alone on a machine it is as fast.
+            // Jobs that are served beside it come first.
             let _ = rustix::process::nice(COMPILE_NICE);
             return Ok(fuelbox_engine::worker_main(&codegen));
         }
@@ -76,7 +76,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// How much a compile worker gives way: at 10, a thread that serves gets ten times its time.
+/// How much a compile worker gives way: beside it, a thread at 0 gets nine times its time.
 const COMPILE_NICE: i32 = 10;
 
 /// Writes one JSON object to stdout, or a text for people.

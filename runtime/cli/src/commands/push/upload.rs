@@ -46,7 +46,8 @@ struct State {
 struct Known {
     #[serde(default)]
     id: Option<String>,
-    offset: u64,
+    /// None while a piece is coming in.
+    offset: Option<u64>,
     #[serde(default)]
     chunk_bytes_max: Option<u64>,
 }
@@ -89,7 +90,7 @@ impl Upload {
         if let Err(failure) = keep(&kept, &state) {
             remote.verbosity().note(format_args!("{failure:#}: it could not be gone on with"));
         }
-        Ok(Self { state, offset, chunk_bytes_max, kept })
+        Ok(Self { state, offset: offset.unwrap_or(0), chunk_bytes_max, kept })
     }
 
     /// The server's name of it.
@@ -168,7 +169,13 @@ impl State {
 /// How much of an upload the server has; none when it does not know it (any more).
 fn offset_of(remote: &Remote, id: &str) -> Result<Option<u64>> {
     match remote.get(&["api", "v1", "uploads", id]) {
-        Ok(answer) => Ok(Some(answer.document::<Known>("upload")?.offset)),
+        Ok(answer) => {
+            let busy = || {
+                let text = "another piece of this file is still coming in; try again in a moment";
+                Failure::message(Exit::Limit, text)
+            };
+            Ok(Some(answer.document::<Known>("upload")?.offset.ok_or_else(busy)?))
+        }
         Err(trouble) if trouble.is("not_found") => Ok(None),
         Err(trouble) => Err(trouble.into()),
     }
