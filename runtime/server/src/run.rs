@@ -14,7 +14,11 @@ use crate::{
 use axum::{Router, routing::get};
 use fuelbox_jobs::{DataFolder, Host};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{runtime, task, time};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    task, time,
+};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -61,6 +65,7 @@ pub struct Server {
     metrics: Port,
     addresses: Addresses,
     stop: CancellationToken,
+    signals: Signals,
 }
 
 /// Tells a server to stop.
@@ -100,7 +105,12 @@ impl Server {
         let addresses =
             Addresses { http: http.address()?, grpc: grpc.address()?, metrics: metrics.address()? };
         let stop = CancellationToken::new();
-        Ok(Self { runtime, config, http, grpc, metrics, addresses, stop })
+        // From here on nobody who says stop is not heard, also before anything is served.
+        let signals = {
+            let _runtime = runtime.enter();
+            Signals::listen()?
+        };
+        Ok(Self { runtime, config, http, grpc, metrics, addresses, stop, signals })
     }
 
     /// Where it listens.
@@ -119,14 +129,15 @@ impl Server {
     /// # Errors
     /// When the system refuses.
     pub fn run(self, host: Arc<Host>, folder: DataFolder) -> Result<(), ServeError> {
-        let Self { runtime, config, http, grpc, metrics, stop, .. } = self;
+        let Self { runtime, config, http, grpc, metrics, stop, signals, .. } = self;
         let app = App::new(host, folder, config.limits.clone(), stop.clone());
         if let Some(otlp) = &config.otlp {
             let _runtime = runtime.enter();
             let started = app.seeing.export(otlp, config.otlp_ratio);
             started.map_err(ConfigError::from)?;
         }
-        let served = runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop));
+        let served =
+            runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop, signals));
         app.seeing.flush();
         runtime.shutdown_timeout(LAST_ANSWERS);
         served
@@ -137,6 +148,7 @@ async fn serve_all(
     app: Arc<App>,
     [http, grpc, metrics]: [Port; 3],
     stop: &CancellationToken,
+    mut signals: Signals,
 ) -> Result<(), ServeError> {
     let counted = |port: &Port| (port.name, port.connections.clone());
     app.seeing.count_connections([&http, &grpc, &metrics].map(counted).into());
@@ -158,8 +170,8 @@ async fn serve_all(
     let deliver = task::spawn(webhooks::deliver(app.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
-        signal = signalled() => {
-            tracing::info!(signal = signal?, "stopping");
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
             stop.cancel();
         }
     }
@@ -192,7 +204,6 @@ fn tell_system(state: sd_notify::NotifyState) {
 
 /// Ends the process when somebody at a terminal asks again. What is on disk is whole at any time.
 async fn at_once() {
-    use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
     interrupt.recv().await;
     tracing::warn!("stopped at once");
@@ -200,12 +211,23 @@ async fn at_once() {
     std::process::exit(128 + rustix::process::Signal::INT.as_raw());
 }
 
-async fn signalled() -> io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok("SIGTERM"),
-        _ = int.recv() => Ok("SIGINT"),
+/// The system's words for stopping.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { term, int })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
     }
 }
 
