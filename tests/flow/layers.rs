@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// Each crate with all the crates of this workspace that it may depend on, at run time.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("fuelbox-abi", &[]),
     ("fuelbox-kernels", &[]),
     ("fuelbox-sdk", &["fuelbox-abi", "fuelbox-kernels"]),
@@ -39,7 +39,9 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt", "fuelbox-test-support"],
     ),
     ("fuelbox-bench-tract", &[]),
-    ("xtask", &[]),
+    ("fuelbox-load", &[]),
+    ("fuelbox-bench-host", &["fuelbox-abi", "fuelbox-engine", "fuelbox-jobs"]),
+    ("xtask", &["fuelbox-load"]),
 ];
 
 /// What must never be found below a crate: the host does not link tract, guests do not link the host.

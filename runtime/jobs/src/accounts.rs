@@ -53,6 +53,14 @@ impl<'a> Accounts<'a> {
         Ok(self.books.ledger.read(|reader| reader.accounts())??)
     }
 
+    /// What the host earned and still has, in micro-credits.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn earned_micros(&self) -> Result<i128, JobError> {
+        Ok(self.show(&self.books.house.revenue)?.available())
+    }
+
     /// Gives credits to an account.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::{
     fault::{FolderError, HostFault, JobError, PublishError},
     folder::{Config, DataFolder},
     janitor::Janitor,
-    job::{Finished, JobId, JobRecord, JobRequest, State},
+    job::{Finished, JobId, JobRecord, JobRequest, Settled, State},
     keys_in_flight::{KeyGuard, KeysInFlight},
     limits::HostLimits,
     look,
@@ -439,6 +439,17 @@ impl Host {
     /// it again.
     pub fn close_model(&self, package: &Digest) {
         self.shared.catalogue.close(package);
+    }
+
+    /// Calls `hear` for each job that is settled from now on, by the thread that commits it: it must be
+    /// quick. The first who asks hears; false for all others.
+    pub fn hear_settled(&self, hear: impl Fn(&Settled<'_>) + Send + Sync + 'static) -> bool {
+        self.shared.desk.settled.set(Box::new(hear)).is_ok()
+    }
+
+    /// How long the job that waits longest for a worker has waited; none when none waits.
+    pub fn oldest_waits(&self) -> Option<Duration> {
+        self.shared.queue.earliest(|job| job.since).map(|since| since.elapsed())
     }
 
     /// Jobs that run now.

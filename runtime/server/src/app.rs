@@ -1,8 +1,8 @@
 //! What all requests share.
 
 use crate::{
-    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
-    uploads::Uploads, webhooks::Webhooks,
+    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
+    serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
 use std::{sync::Arc, time::Instant};
@@ -22,6 +22,7 @@ pub(crate) struct App {
     pub(crate) webhooks: Webhooks,
     /// Streams of events that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) seeing: Arc<Seeing>,
     /// Cancelled when the server is told to stop.
     pub(crate) stop: CancellationToken,
     pub(crate) started: Instant,
@@ -34,6 +35,10 @@ impl App {
         limits: Limits,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let seeing = Seeing::new();
+        let counting = seeing.clone();
+        // The first server of a host counts its jobs; there is one.
+        host.hear_settled(move |job| counting.jobs.settled(job));
         Arc::new(Self {
             bodies: BodyBudget::new(limits.bodies_bytes),
             models: Arc::new(Models::new(host.clone(), folder.clone())),
@@ -42,6 +47,7 @@ impl App {
             uploads: Uploads::open(folder.path().join("uploads"), limits.package_bytes),
             webhooks: Webhooks::default(),
             streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
+            seeing,
             started: Instant::now(),
             host,
             folder,

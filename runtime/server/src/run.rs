@@ -7,7 +7,7 @@ use crate::{
     api,
     app::App,
     config::{Config, ConfigError},
-    problem, rest,
+    grpc, problem, rest, seeing,
     serve::{self, Port, TlsError},
     webhooks,
 };
@@ -121,7 +121,13 @@ impl Server {
     pub fn run(self, host: Arc<Host>, folder: DataFolder) -> Result<(), ServeError> {
         let Self { runtime, config, http, grpc, metrics, stop, .. } = self;
         let app = App::new(host, folder, config.limits.clone(), stop.clone());
+        if let Some(otlp) = &config.otlp {
+            let _runtime = runtime.enter();
+            let started = app.seeing.export(otlp, config.otlp_ratio);
+            started.map_err(ConfigError::from)?;
+        }
         let served = runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop));
+        app.seeing.flush();
         runtime.shutdown_timeout(LAST_ANSWERS);
         served
     }
@@ -132,10 +138,13 @@ async fn serve_all(
     [http, grpc, metrics]: [Port; 3],
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
+    let counted = |port: &Port| (port.name, port.connections.clone());
+    app.seeing.count_connections([&http, &grpc, &metrics].map(counted).into());
     let limits = app.limits.clone();
     let closing = CancellationToken::new();
     let patience = LAST_ANSWERS;
     let serve = |port: Port, router: Router| {
+        let router = app.seeing.watch(router);
         let (limits, closing) = (limits.clone(), closing.clone());
         task::spawn(async move { port.serve(router, &limits, closing, patience).await })
     };
@@ -146,6 +155,7 @@ async fn serve_all(
     ];
     let tidy = task::spawn(tidy(app.clone()));
     let deliver = task::spawn(webhooks::deliver(app.clone()));
+    tell_system(sd_notify::NotifyState::Ready);
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -153,6 +163,8 @@ async fn serve_all(
             stop.cancel();
         }
     }
+    tell_system(sd_notify::NotifyState::Stopping);
+    let hurry = task::spawn(at_once());
     // Readiness says no from here on, and jobs are refused; those that run may end.
     let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
     let stopping = task::spawn_blocking(move || {
@@ -167,7 +179,25 @@ async fn serve_all(
     for port in ports {
         let _ = port.await;
     }
+    hurry.abort();
     Ok(())
+}
+
+/// Tells a service manager that waits for it (systemd's `Type=notify`); nobody otherwise.
+fn tell_system(state: sd_notify::NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}
+
+/// Ends the process when somebody at a terminal asks again. What is on disk is whole at any time.
+async fn at_once() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    interrupt.recv().await;
+    tracing::warn!("stopped at once");
+    // As shells have it for a process that Ctrl-C ended.
+    std::process::exit(128 + rustix::process::Signal::INT.as_raw());
 }
 
 async fn signalled() -> io::Result<&'static str> {
@@ -204,11 +234,12 @@ fn packed_no_further() -> impl Predicate {
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    health_router(app).merge(grpc::router(app)).layer(CatchPanicLayer::custom(grpc::panicked))
 }
 
 fn metrics_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    let metrics = Router::new().route("/metrics", get(seeing::metrics));
+    metrics.with_state(app.clone()).merge(health_router(app))
 }
 
 /// For those who look whether the process is well: no key, no more than a word.

@@ -47,16 +47,29 @@ fn an_operator_opens_accounts_and_moves_credits_once() {
 
     let gift = json!({"credits": "12.5", "id": "gift:1"});
     let (status, moved) = post(&served, "/accounts/carol/top-ups", operator, &gift);
-    assert_eq!((status, &moved["balance"], &moved["repeated"]), (201, &json!("12.5"), &json!(false)));
+    assert_eq!(
+        (status, &moved["balance"], &moved["repeated"]),
+        (201, &json!("12.5"), &json!(false))
+    );
     let (status, moved) = post(&served, "/accounts/carol/top-ups", operator, &gift);
-    assert_eq!((status, &moved["balance"], &moved["repeated"]), (200, &json!("12.5"), &json!(true)));
+    assert_eq!(
+        (status, &moved["balance"], &moved["repeated"]),
+        (200, &json!("12.5"), &json!(true))
+    );
     let more = json!({"credits": "1", "id": "gift:1"});
     assert_eq!(post(&served, "/accounts/carol/top-ups", operator, &more).0, 409);
-    let (status, paid) = post(&served, "/accounts/carol/payouts", operator, &json!({"credits": "2"}));
-    assert_eq!((status, &paid["balance"], &paid["purpose"]), (201, &json!("10.5"), &json!("payout")));
-    let (status, paid) = post(&served, "/accounts/carol/payouts", operator, &json!({"credits": "11"}));
+    let (status, paid) =
+        post(&served, "/accounts/carol/payouts", operator, &json!({"credits": "2"}));
+    assert_eq!(
+        (status, &paid["balance"], &paid["purpose"]),
+        (201, &json!("10.5"), &json!("payout"))
+    );
+    let (status, paid) =
+        post(&served, "/accounts/carol/payouts", operator, &json!({"credits": "11"}));
     assert_eq!((status, &paid["balance"], &paid["price"]), (402, &json!("10.5"), &json!("11")));
-    for credits in [json!("0"), json!("-1"), json!("1.0000001"), json!(1), json!("9223372036854.775808")] {
+    for credits in
+        [json!("0"), json!("-1"), json!("1.0000001"), json!(1), json!("9223372036854.775808")]
+    {
         let body = json!({"credits": credits});
         assert_eq!(post(&served, "/accounts/carol/top-ups", operator, &body).0, 400, "{body}");
     }
@@ -92,7 +105,8 @@ fn routes_of_the_operator_are_closed_to_others() {
     ] {
         for key in [&served.alice, &served.publisher] {
             let path = format!("/api/v1{path}");
-            let request = if method == "GET" { served.get(&path, key) } else { served.post(&path, key) };
+            let request =
+                if method == "GET" { served.get(&path, key) } else { served.post(&path, key) };
             let (status, code, sentence) = refusal(request.send().unwrap());
             assert_eq!((status, code.as_str()), (403, "forbidden"), "{path}");
             assert!(!sentence.contains("alice"), "{sentence}");
@@ -147,7 +161,8 @@ fn usage_is_ones_own_and_earnings_are_of_ones_own_packages() {
 #[test]
 fn a_key_is_shown_once_works_and_is_taken_back() {
     let served = serve();
-    let new = json!({"account": "alice", "scopes": ["caller"], "name": "laptop", "spend_limit": "1.5"});
+    let new =
+        json!({"account": "alice", "scopes": ["caller"], "name": "laptop", "spend_limit": "1.5"});
     let (status, made) = post(&served, "/keys", &served.operator, &new);
     assert_eq!(status, 201, "{made}");
     let text = made["key"].as_str().unwrap();
@@ -217,11 +232,18 @@ fn publishers_register_keys_and_operators_give_name_spaces() {
     assert_eq!((status, &made["id"]), (201, &json!(signing.id().to_string())));
     assert_eq!(made["public_key"], signing.public_pem());
     assert_eq!(post(&served, "/publisher-keys", &served.alice, &new).0, 403);
-    assert_eq!(post(&served, "/publisher-keys", &served.publisher, &json!({"public_key": ""})).0, 400);
+    assert_eq!(
+        post(&served, "/publisher-keys", &served.publisher, &json!({"public_key": ""})).0,
+        400
+    );
     let (_, list) = get(&served, "/publisher-keys", &served.publisher);
     assert_eq!(list["keys"], json!([made]));
     let path = format!("/publisher-keys/{}", signing.id());
-    served.host.accounts().create(&account("other"), fuelbox_ledger::AccountKind::Publisher).unwrap();
+    served
+        .host
+        .accounts()
+        .create(&account("other"), fuelbox_ledger::AccountKind::Publisher)
+        .unwrap();
     let other = key(&served.host, "other", &[Scope::Publisher]);
     assert_eq!(delete(&served, &path, &other), 404);
     assert_eq!(delete(&served, &path, &served.publisher), 204);
@@ -234,7 +256,10 @@ fn publishers_register_keys_and_operators_give_name_spaces() {
     let wrong = json!({"space": "Acme", "account": "pub"});
     assert_eq!(post(&served, "/spaces", &served.operator, &wrong).0, 400);
     let (_, list) = get(&served, "/spaces", &served.operator);
-    assert_eq!((&list["spaces"][0]["space"], &list["spaces"][0]["account"]), (&json!("acme"), &json!("pub")));
+    assert_eq!(
+        (&list["spaces"][0]["space"], &list["spaces"][0]["account"]),
+        (&json!("acme"), &json!("pub"))
+    );
 }
 
 #[test]

@@ -161,7 +161,8 @@ fn a_job_that_waits_is_cancelled_without_a_bill() {
         let (status, code, _) = refusal(get(&served, &format!("/jobs/{id}/{path}"), &served.alice));
         assert_eq!((status, code.as_str()), (409, "conflict"), "{path}");
     }
-    let cancel = || served.post(&format!("/api/v1/jobs/{id}/cancel"), &served.alice).send().unwrap();
+    let cancel =
+        || served.post(&format!("/api/v1/jobs/{id}/cancel"), &served.alice).send().unwrap();
     let (status, found) = read_json(cancel());
     assert_eq!(status, 200);
     assert_eq!(found["state"], "cancelled");
@@ -308,7 +309,8 @@ fn what_nobody_knows_is_refused_in_one_form() {
     assert_eq!((status, code.as_str()), (415, "unsupported_media"));
     for query in ["wait_s=61", "wait_s=-1", "wait_s=a", "more=1", "wait_s=1&wait_s=1"] {
         let id = submitted(&served, &served.alice, &job());
-        let (status, _, sentence) = refusal(get(&served, &format!("/jobs/{id}?{query}"), &served.alice));
+        let (status, _, sentence) =
+            refusal(get(&served, &format!("/jobs/{id}?{query}"), &served.alice));
         assert_eq!(status, 400, "{query}: {sentence}");
     }
     let (status, code, _) = refusal(get(&served, "/nothing", ""));
@@ -364,7 +366,8 @@ fn every_route_is_in_the_document_and_every_entry_is_a_route() {
         let methods: Vec<_> = item.as_object().unwrap().keys().map(String::as_str).collect();
         (path.strip_prefix("/api/v1").unwrap(), methods.join(" "))
     });
-    let expected: Vec<_> = ROUTES.iter().map(|(path, methods)| (*path, methods.to_string())).collect();
+    let expected: Vec<_> =
+        ROUTES.iter().map(|(path, methods)| (*path, methods.to_string())).collect();
     assert_eq!(found.collect::<Vec<_>>(), expected);
     let mut ids = std::collections::HashSet::new();
     for (path, item) in paths {
