@@ -154,6 +154,10 @@ struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     publishing: Option<usize>,
 
+    /// Let webhooks go to addresses that are not public, and without TLS: for closed networks.
+    #[arg(long)]
+    webhooks_insecure: bool,
+
     /// Let running jobs go on for so long when told to stop; a number is seconds [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     grace: Option<Duration>,
@@ -205,6 +209,7 @@ impl LimitArgs {
             key_burst: self.key_burst.unwrap_or(default.key_burst),
             package_jobs: self.package_jobs.unwrap_or(default.package_jobs),
             publishing: self.publishing.unwrap_or(default.publishing),
+            webhooks_insecure: self.webhooks_insecure,
             grace: self.grace.unwrap_or(default.grace),
             webhooks_insecure: self.webhooks_insecure,
         }
