@@ -6,6 +6,7 @@ mod units;
 mod machine;
 mod guests;
 mod guide;
+mod clients;
 mod compare;
 mod serving;
 mod compare_server;
@@ -28,6 +29,8 @@ enum Chore {
     Guests(guests::Arguments),
     /// Do what docs/guests.md says, as it is written.
     Guide,
+    /// Run clients that others wrote, and our own, against a real server.
+    Clients(clients::Arguments),
     /// Compare fuelbox with native tract, onnxruntime and onnxruntime-web.
     Compare(compare::Arguments),
     /// Compare `fuelbox serve` with MLServer and onnxruntime.
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Guide => guide::run(),
+        Chore::Clients(arguments) => clients::run(&arguments),
         Chore::Compare(arguments) => compare::run(&arguments),
         Chore::CompareServer(arguments) => compare_server::run(&arguments),
         Chore::Soak(arguments) => soak::run(&arguments),

@@ -42,7 +42,10 @@ fn compare(a: &Element<'_>, b: &Element<'_>) -> Ordering {
 }
 
 /// The tensor of the likeliest `top` classes of each entry of the batch.
-pub(crate) fn classified(
+///
+/// # Errors
+/// Elements that cannot be compared: of BOOL and of BYTES.
+pub fn classified(
     tensor: &Tensor,
     top: u64,
     labels: Option<&[String]>,

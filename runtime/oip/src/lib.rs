@@ -28,7 +28,7 @@ mod response;
 mod client;
 mod metadata;
 
-pub use classes::likeliest;
+pub use classes::{classified, likeliest};
 pub use client::{Reply, decode_response, encode_request};
 pub use elements::{Element, elements};
 pub use error::{Document, OipError, TensorFault};

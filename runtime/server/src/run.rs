@@ -4,10 +4,12 @@
 //! are broken off then, unbilled; answers go out; the rest of the connections is closed.
 
 use crate::{
+    api,
     app::App,
     config::{Config, ConfigError},
-    problem, rest,
+    grpc, problem, rest, seeing,
     serve::{self, Port, TlsError},
+    webhooks,
 };
 use axum::{Router, routing::get};
 use fuelbox_jobs::{DataFolder, Host};
@@ -15,7 +17,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime, task, time};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
-    catch_panic::CatchPanicLayer, compression::CompressionLayer,
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate},
+    },
     decompression::RequestDecompressionLayer,
 };
 
@@ -115,7 +121,13 @@ impl Server {
     pub fn run(self, host: Arc<Host>, folder: DataFolder) -> Result<(), ServeError> {
         let Self { runtime, config, http, grpc, metrics, stop, .. } = self;
         let app = App::new(host, folder, config.limits.clone(), stop.clone());
+        if let Some(otlp) = &config.otlp {
+            let _runtime = runtime.enter();
+            let started = app.seeing.export(otlp, config.otlp_ratio);
+            started.map_err(ConfigError::from)?;
+        }
         let served = runtime.block_on(serve_all(app.clone(), [http, grpc, metrics], &stop));
+        app.seeing.flush();
         runtime.shutdown_timeout(LAST_ANSWERS);
         served
     }
@@ -126,10 +138,13 @@ async fn serve_all(
     [http, grpc, metrics]: [Port; 3],
     stop: &CancellationToken,
 ) -> Result<(), ServeError> {
+    let counted = |port: &Port| (port.name, port.connections.clone());
+    app.seeing.count_connections([&http, &grpc, &metrics].map(counted).into());
     let limits = app.limits.clone();
     let closing = CancellationToken::new();
     let patience = LAST_ANSWERS;
     let serve = |port: Port, router: Router| {
+        let router = app.seeing.watch(router);
         let (limits, closing) = (limits.clone(), closing.clone());
         task::spawn(async move { port.serve(router, &limits, closing, patience).await })
     };
@@ -139,6 +154,8 @@ async fn serve_all(
         serve(metrics, metrics_router(&app)),
     ];
     let tidy = task::spawn(tidy(app.clone()));
+    tell_system(sd_notify::NotifyState::Ready);
+    let deliver = task::spawn(webhooks::deliver(app.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         signal = signalled() => {
@@ -146,6 +163,8 @@ async fn serve_all(
             stop.cancel();
         }
     }
+    tell_system(sd_notify::NotifyState::Stopping);
+    let hurry = task::spawn(at_once());
     // Readiness says no from here on, and jobs are refused; those that run may end.
     let (host, grace, stopped) = (app.host.clone(), limits.grace, app.clone());
     let stopping = task::spawn_blocking(move || {
@@ -155,11 +174,30 @@ async fn serve_all(
     // A worker's panic was shown when it happened.
     let _ = stopping.await;
     tidy.abort();
+    deliver.abort();
     closing.cancel();
     for port in ports {
         let _ = port.await;
     }
+    hurry.abort();
     Ok(())
+}
+
+/// Tells a service manager that waits for it (systemd's `Type=notify`); nobody otherwise.
+fn tell_system(state: sd_notify::NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}
+
+/// Ends the process when somebody at a terminal asks again. What is on disk is whole at any time.
+async fn at_once() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    interrupt.recv().await;
+    tracing::warn!("stopped at once");
+    // As shells have it for a process that Ctrl-C ended.
+    std::process::exit(128 + rustix::process::Signal::INT.as_raw());
 }
 
 async fn signalled() -> io::Result<&'static str> {
@@ -176,6 +214,7 @@ async fn tidy(app: Arc<App>) {
     loop {
         rounds.tick().await;
         app.rates.tidy();
+        task::block_in_place(|| app.uploads.tidy());
     }
 }
 
@@ -183,17 +222,24 @@ fn http_router(app: &Arc<App>) -> Router {
     Router::new()
         .merge(health_router(app))
         .merge(rest::router(app.clone()))
+        .merge(api::router(app))
         .layer(RequestDecompressionLayer::new())
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(packed_no_further()))
         .layer(CatchPanicLayer::custom(problem::panicked))
 }
 
+/// Answers that are worth packing. Packages are packed already.
+fn packed_no_further() -> impl Predicate {
+    DefaultPredicate::new().and(NotForContentType::const_new(api::PACKAGE))
+}
+
 fn grpc_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    health_router(app).merge(grpc::router(app)).layer(CatchPanicLayer::custom(grpc::panicked))
 }
 
 fn metrics_router(app: &Arc<App>) -> Router {
-    health_router(app)
+    let metrics = Router::new().route("/metrics", get(seeing::metrics));
+    metrics.with_state(app.clone()).merge(health_router(app))
 }
 
 /// For those who look whether the process is well: no key, no more than a word.

@@ -6,7 +6,8 @@ mod infer;
 mod models;
 mod repository;
 
-pub(crate) use health::ready as healthz;
+pub(crate) use health::{SERVER_NAME, SERVER_VERSION, ready as healthz};
+pub(crate) use infer::HEAVY_BYTES;
 
 use crate::{app::App, problem};
 use axum::{

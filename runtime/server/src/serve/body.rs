@@ -20,7 +20,7 @@ pub(crate) struct BodyBudget {
 
 /// A body that comes slower than this over all holds its connection for no good: 16 KiB/s is a modem
 /// of two wires.
-const BYTES_S_MIN: u64 = 16 << 10;
+pub(crate) const BYTES_S_MIN: u64 = 16 << 10;
 
 /// A body, with its part of the budget.
 pub(crate) struct Received {
@@ -34,8 +34,12 @@ impl BodyBudget {
         Self { pieces: Arc::new(Semaphore::new(bytes.div_ceil(PIECE_BYTES))) }
     }
 
-    /// Takes so many bytes; a body that would fit one piece costs nothing.
-    fn take(&self, part: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
+    /// Takes what is missing of so many bytes; a body that would fit one piece costs nothing.
+    pub(crate) fn take(
+        &self,
+        part: &mut Option<OwnedSemaphorePermit>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
         let held = part.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = (bytes / PIECE_BYTES).saturating_sub(held);
         if more == 0 {

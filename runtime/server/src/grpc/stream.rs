@@ -1,0 +1,142 @@
+//! A stream of messages: each becomes a job, several run at once, and answers go out in the order of
+//! their messages. A message that is refused does not end the stream.
+
+use super::{
+    infer::{self, Answer, Context},
+    parameters::write as write_parameters,
+    protocol::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse},
+};
+use crate::{
+    access::authenticate,
+    bill::JobBill,
+    refusal::{Code, Refusal},
+};
+use axum::http::{HeaderValue, header::AUTHORIZATION};
+use fuelbox_engine::{OwnedParameter, OwnedValue};
+use std::{pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+
+/// Jobs of one stream whose answers are not sent yet. A client with more waits; other streams do not.
+const UNDER_WAY_MAX: usize = 32;
+
+/// Answers in order.
+pub(super) type Answers =
+    Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+/// What becomes of a message.
+enum Next {
+    Job(AbortOnDropHandle<ModelStreamInferResponse>),
+    Refused(ModelStreamInferResponse),
+    /// Nothing comes after it.
+    End(Status),
+}
+
+/// Answers a stream. Dropping the answers stops all of its jobs.
+pub(super) fn answers(
+    context: Context,
+    messages: Streaming<ModelInferRequest>,
+) -> Result<Answers, Refusal> {
+    if context.headers.contains_key("idempotency-key") {
+        let sentence = "a stream has many requests: give each its own, as its parameter \
+                        fuelbox_idempotency_key";
+        return Err(Refusal::bad(sentence));
+    }
+    // One is with whoever waits for it.
+    let (sender, receiver) = mpsc::channel(UNDER_WAY_MAX - 1);
+    let reader = AbortOnDropHandle::new(task::spawn(read(Arc::new(context), messages, sender)));
+    let answers = ReceiverStream::new(receiver).then(move |next| {
+        // It lives as long as its answers are waited for.
+        let _ = &reader;
+        async move {
+            match next {
+                Next::Refused(answer) => Ok(answer),
+                Next::Job(job) => job.await.map_err(|error| Refusal::fault(&error).into()),
+                Next::End(status) => Err(status),
+            }
+        }
+    });
+    Ok(Box::pin(answers))
+}
+
+/// Takes messages as long as there is room for their jobs.
+async fn read(
+    context: Arc<Context>,
+    mut messages: Streaming<ModelInferRequest>,
+    sender: mpsc::Sender<Next>,
+) {
+    let mut is_first = true;
+    while let Ok(place) = sender.reserve().await {
+        let message = tokio::select! {
+            message = messages.message() => message,
+            () = context.app.stop.cancelled() => {
+                let stopping = Refusal::new(Code::Stopping, "the host is stopping");
+                let stopping = stopping.retry_after(Duration::from_secs(5));
+                return place.send(Next::End(stopping.into()));
+            }
+        };
+        match message {
+            Ok(Some(message)) => {
+                place.send(start(&context, message, is_first));
+                is_first = false;
+            }
+            Ok(None) => return,
+            Err(status) => return place.send(Next::End(status)),
+        }
+    }
+}
+
+fn start(context: &Arc<Context>, message: ModelInferRequest, is_first: bool) -> Next {
+    let about = ModelInferResponse {
+        model_name: message.model_name.clone(),
+        model_version: message.model_version.clone(),
+        id: message.id.clone(),
+        ..ModelInferResponse::default()
+    };
+    // The guard counted the call. A key may have been revoked since.
+    let counted = if is_first { Ok(()) } else { count(context) };
+    match counted.and_then(|()| infer::read(context, message)) {
+        Err(refusal) => {
+            context.share.give_back();
+            Next::Refused(refused(about, refusal))
+        }
+        Ok(ready) => {
+            let context = context.clone();
+            Next::Job(AbortOnDropHandle::new(task::spawn(async move {
+                match infer::run(&context, ready).await {
+                    Ok(answer) => answered(answer),
+                    Err(refusal) => refused(about, refusal),
+                }
+            })))
+        }
+    }
+}
+
+fn count(context: &Context) -> Result<(), Refusal> {
+    let header = context.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    authenticate(&context.app, header).map(drop)
+}
+
+fn answered(answer: Answer) -> ModelStreamInferResponse {
+    ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer.response) }
+}
+
+/// The sentence, and beside it what a status would have in its metadata.
+fn refused(about: ModelInferResponse, refusal: Refusal) -> ModelStreamInferResponse {
+    let parameter = |name: &str, value| OwnedParameter { name: name.into(), value };
+    let bill = refusal.job.as_deref().and_then(JobBill::of);
+    let mut parameters = bill.map(|bill| bill.parameters(&[])).unwrap_or_default();
+    let code = OwnedValue::String(refusal.code.name().into());
+    parameters.push(parameter("fuelbox_code", code));
+    if let Some(after) = refusal.retry_after {
+        let seconds = i64::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        parameters.push(parameter("fuelbox_retry_after", OwnedValue::Int(seconds)));
+    }
+    let parameters = write_parameters(parameters);
+    ModelStreamInferResponse {
+        error_message: refusal.sentence,
+        infer_response: Some(ModelInferResponse { parameters, ..about }),
+    }
+}
