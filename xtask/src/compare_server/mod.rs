@@ -130,10 +130,10 @@ fn side_by_side(
     let model = ground.model(MODEL)?;
     let mut targets = Vec::new();
     let fuelbox = if arguments.servers.contains(&Server::Fuelbox) {
-        let (folder, operator) = Folder::new(ground, "data", &[CALLER])?;
+        let folder = Folder::new(ground, "data", &[CALLER])?;
         folder.publish(&model, MODEL)?;
+        let key = folder.key(CALLER)?;
         let server = folder.serve()?;
-        let key = server.key(&operator, CALLER)?;
         targets.extend(Target::of_fuelbox(&server, &key));
         Some(server)
     } else {

@@ -34,12 +34,13 @@ pub(super) struct Overhead {
 /// Measures in turns.
 pub(super) fn measure(ground: &Ground, rounds: u32) -> Result<Overhead> {
     let model = ground.model(MODEL)?;
-    let (served, operator) = Folder::new(ground, "data-served", &[super::CALLER])?;
+    let served = Folder::new(ground, "data-served", &[super::CALLER])?;
     served.publish(&model, MODEL)?;
-    let (own, _) = Folder::new(ground, "data-in-process", &[super::CALLER])?;
+    let own = Folder::new(ground, "data-in-process", &[super::CALLER])?;
     own.publish(&model, MODEL)?;
+    let key = served.key(super::CALLER)?;
     let server = served.serve()?;
-    let plan = plan(&server, server.key(&operator, super::CALLER)?, &model);
+    let plan = plan(&server, key, &model);
     let mut host = Host::start(ground, &own, &model)?;
     let (mut over_rest, mut in_process) = (Vec::new(), Vec::new());
     for _ in 0..rounds {

@@ -21,7 +21,7 @@ pub(super) struct Startup {
 /// is after the first start of all.
 pub(super) fn measure(ground: &Ground, packages: u32) -> Result<Startup> {
     let model = ground.model(super::MODEL)?;
-    let (folder, _) = Folder::new(ground, "data-startup", &[])?;
+    let folder = Folder::new(ground, "data-startup", &[])?;
     for number in 0..packages {
         folder.publish(&model, &format!("{}-{number}", model.name))?;
     }

@@ -8,7 +8,6 @@ use super::{
 use crate::tools::output;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use std::{
     fs,
     net::SocketAddr,
@@ -40,19 +39,21 @@ pub(crate) struct Account {
 
 impl<'a> Folder<'a> {
     /// A folder with nothing in it but these callers, who are rich, and a publisher.
-    pub(crate) fn new(ground: &'a Ground, name: &str, callers: &[&str]) -> Result<(Self, String)> {
+    pub(crate) fn new(ground: &'a Ground, name: &str, callers: &[&str]) -> Result<Self> {
         let folder = Self { ground, path: ground.empty(name)? };
-        // The first start makes the operator's key and prints it once.
-        let server = folder.serve()?;
-        let operator = server.operator_key()?;
-        server.stop()?;
-        let accounts =
-            callers.iter().map(|name| (*name, "caller")).chain([(PUBLISHER, "publisher")]);
-        for (name, kind) in accounts {
+        let callers = callers.iter().map(|name| (*name, "caller"));
+        for (name, kind) in callers.chain([(PUBLISHER, "publisher")]) {
             folder.ask(&["account", "create", name, "--kind", kind])?;
             folder.ask(&["account", "top-up", name, CREDITS])?;
         }
-        Ok((folder, operator))
+        Ok(folder)
+    }
+
+    /// A new access key of a caller's. No server may run.
+    pub(crate) fn key(&self, account: &str) -> Result<String> {
+        let printed = self.ask(&["access", "create", "--account", account, "--scope", "caller"])?;
+        let key = printed.split_whitespace().find(|word| word.starts_with("fbx_"));
+        Ok(key.context("a new access key is printed")?.to_owned())
     }
 
     /// Publishes a model under this name.
@@ -119,22 +120,9 @@ pub(crate) struct Fuelbox {
 }
 
 impl Fuelbox {
-    /// A new key of a caller's.
-    pub(crate) fn key(&self, operator: &str, account: &str) -> Result<String> {
-        let body = json!({ "account": account, "scopes": ["caller"], "name": "load" });
-        let answer = api::post(&format!("http://{}/api/v1/keys", self.http), operator, &body)?;
-        Ok(answer["key"].as_str().context("an access key has a text")?.to_owned())
-    }
-
     /// See [`Process::stop`].
     pub(crate) fn stop(self) -> Result<()> {
         self.process.stop()
-    }
-
-    fn operator_key(&self) -> Result<String> {
-        let printed = self.process.printed()?;
-        let key = printed.lines().find_map(|line| line.trim().strip_prefix("operator key: "));
-        Ok(key.context("the first start prints an operator key")?.trim().to_owned())
     }
 }
 

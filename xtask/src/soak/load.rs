@@ -26,43 +26,37 @@ const CLOSED_CONNECTIONS: usize = 16;
 /// Answers that a server may give that is offered too much: outputs, and "not now" in two words.
 const ALLOWED: [&str; 6] = ["200", "429", "503", "grpc 0", "grpc 8", "grpc 14"];
 
-/// The traffic, without its keys at first.
+/// The traffic, each with an access key of its own.
 pub(super) struct Mix {
     traffic: Vec<Traffic>,
 }
 
 impl Mix {
-    /// Publishes the models.
+    /// Publishes the models and makes the keys.
     pub(super) fn publish(ground: &Ground, folder: &Folder<'_>) -> Result<Self> {
         let (small, slow) = (ground.model(SMALL)?, ground.model(SLOW)?);
         folder.publish(&small, SMALL)?;
         folder.publish(&slow, SLOW)?;
-        let traffic = |name: &str, model: &Model, share, leaves_per_1000| Traffic {
-            name: name.into(),
-            model: model.name.clone(),
-            key: None,
-            input: model.input.clone(),
-            shape: model.shape.clone(),
-            share,
-            leaves_per_1000,
+        let traffic = |name: &str, model: &Model, share, leaves_per_1000| -> Result<Traffic> {
+            Ok(Traffic {
+                name: name.into(),
+                model: model.name.clone(),
+                key: Some(folder.key(account(name))?),
+                input: model.input.clone(),
+                shape: model.shape.clone(),
+                share,
+                leaves_per_1000,
+            })
         };
         Ok(Self {
             traffic: vec![
-                traffic("alice/mlp/first key", &small, 30, 0),
-                traffic("alice/mlp/second key", &small, 10, 0),
-                traffic("bob/mlp", &small, 15, 0),
-                traffic("bob/unet", &slow, 1, 0),
-                traffic("carol/mlp, half of them leave", &small, 4, 500),
+                traffic("alice/mlp/first key", &small, 30, 0)?,
+                traffic("alice/mlp/second key", &small, 10, 0)?,
+                traffic("bob/mlp", &small, 15, 0)?,
+                traffic("bob/unet", &slow, 1, 0)?,
+                traffic("carol/mlp, half of them leave", &small, 4, 500)?,
             ],
         })
-    }
-
-    /// Gives each traffic an access key of its account's.
-    pub(super) fn with_keys(mut self, server: &Fuelbox, operator: &str) -> Result<Self> {
-        for traffic in &mut self.traffic {
-            traffic.key = Some(server.key(operator, account(&traffic.name))?);
-        }
-        Ok(self)
     }
 
     /// What the server does when everybody waits for answers: both generators at once, nobody leaves.

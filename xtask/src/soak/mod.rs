@@ -66,10 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn soak(ground: &Ground, arguments: &Arguments) -> Result<Outcome> {
     let mut machine = Machine::here();
     let seconds = arguments.minutes * 60.0;
-    let (folder, operator) = Folder::new(ground, "data", &load::ACCOUNTS)?;
+    let folder = Folder::new(ground, "data", &load::ACCOUNTS)?;
     let mix = Mix::publish(ground, &folder)?;
     let mut server = folder.serve()?;
-    let mix = mix.with_keys(&server, &operator)?;
     eprintln!("capacity ...");
     let closed = mix.capacity(ground, &server, seconds)?;
     let capacity_per_s = closed.iter().map(|(_, report)| report.requests_per_s).sum();
