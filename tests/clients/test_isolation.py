@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from host import EXAMPLES, as_json
 
-# Open to everybody: the contract of the server says so (docs/api.md).
+# Open to everybody: the contract of the server says so (docs/server.md).
 PUBLIC = (
     "/healthz",
     "/v2",
