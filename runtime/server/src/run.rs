@@ -6,12 +6,18 @@
 use crate::{
     api,
     app::App,
+    bill,
     config::{Config, ConfigError},
     grpc, problem, rest, seeing,
-    serve::{self, Port, TlsError},
+    serve::{self, Port, TlsError, unread},
     webhooks,
 };
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    http::{Extensions, HeaderMap, StatusCode, Version},
+    middleware::from_fn,
+    routing::get,
+};
 use fuelbox_jobs::{DataFolder, Host};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -241,18 +247,29 @@ async fn tidy(app: Arc<App>) {
 }
 
 fn http_router(app: &Arc<App>) -> Router {
+    let protocol = rest::router(app.clone());
+    let api = api::router(app);
     Router::new()
         .merge(health_router(app))
-        .merge(rest::router(app.clone()))
-        .merge(api::router(app))
+        .merge(protocol.layer(CompressionLayer::new().compress_when(answers_of_jobs())))
+        .merge(api.layer(CompressionLayer::new().compress_when(packed_no_further())))
         .layer(RequestDecompressionLayer::new())
-        .layer(CompressionLayer::new().compress_when(packed_no_further()))
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn(unread::tidy))
 }
 
 /// Answers that are worth packing. Packages are packed already.
 fn packed_no_further() -> impl Predicate {
     DefaultPredicate::new().and(NotForContentType::const_new(api::PACKAGE))
+}
+
+/// Answers with tensors. All others go out as they are: some clients of the inference protocol ask for
+/// packed answers with every request, and unpack those of `infer` alone.
+fn answers_of_jobs() -> impl Predicate {
+    let answers = |status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions| {
+        status == StatusCode::OK && headers.contains_key(bill::JOB)
+    };
+    DefaultPredicate::new().and(answers)
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {

@@ -5,6 +5,7 @@
 
 mod body;
 mod tls;
+pub(crate) mod unread;
 
 pub(crate) use body::{BYTES_S_MIN, BodyBudget, read_body};
 pub use tls::TlsError;

@@ -161,10 +161,6 @@ struct LimitArgs {
     /// Let running jobs go on for so long when told to stop; a number is seconds [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = parse_grace)]
     grace: Option<Duration>,
-
-    /// Let webhooks go to plain http and to addresses of this machine and its networks.
-    #[arg(long)]
-    webhooks_insecure: bool,
 }
 
 impl ServeArgs {
@@ -211,7 +207,6 @@ impl LimitArgs {
             publishing: self.publishing.unwrap_or(default.publishing),
             webhooks_insecure: self.webhooks_insecure,
             grace: self.grace.unwrap_or(default.grace),
-            webhooks_insecure: self.webhooks_insecure,
         }
     }
 }
