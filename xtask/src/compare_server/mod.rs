@@ -14,7 +14,7 @@ mod report;
 
 use crate::{
     machine::Machine,
-    serving::{Folder, Ground},
+    serving::{FUELBOX, Folder, Ground},
 };
 use anyhow::{Context, Result, ensure};
 use mlserver::MlServer;
@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// The file for all figures [default: target/compare-server/results.json].
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Serve with this fuelbox, and build none.
+    #[arg(long, value_name = "PATH")]
+    bin: Option<PathBuf>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,8 +90,8 @@ struct Results {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let with = |server| arguments.servers.contains(&server);
     let packages: &[&str] =
-        if with(Server::Fuelbox) { &["fuelbox", "fuelbox-bench-host"] } else { &[] };
-    let ground = Ground::prepare("compare-server", packages)?;
+        if with(Server::Fuelbox) { &[FUELBOX, "fuelbox-bench-host"] } else { &[] };
+    let ground = Ground::prepare("compare-server", packages, arguments.bin.as_deref())?;
     let round = Round { seconds: arguments.seconds, connections: arguments.connections };
     let mut results = Results {
         rounds: arguments.rounds as usize,
