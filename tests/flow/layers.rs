@@ -53,7 +53,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ),
     ("fuelbox-bench-tract", &[]),
     ("fuelbox-load", &[]),
-    ("fuelbox-bench-host", &["fuelbox-abi", "fuelbox-engine", "fuelbox-jobs"]),
+    ("fuelbox-bench-host", &["fuelbox-abi", "fuelbox-engine", "fuelbox-jobs", "fuelbox-ledger"]),
     ("xtask", &["fuelbox-load"]),
 ];
 

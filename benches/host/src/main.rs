@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fuelbox_abi::{DataType, Shape};
 use fuelbox_engine::{Cache, Engine, Options, Tensor};
 use fuelbox_jobs::{Config, DataFolder, Host, JobRequest, State};
+use fuelbox_ledger::AccountId;
 use serde_json::json;
 use std::{
     env,
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
     let host = Host::open(&DataFolder::new(data), engine, Config::default())?;
     let package =
         host.read(|records| records.find_package(package))??.context("no such package")?;
-    let account = account.parse()?;
+    let account: AccountId = account.parse()?;
     let tensor = tensor(input, &sizes)?;
     let mut number = 0;
     let mut job = || -> Result<Duration> {

@@ -14,7 +14,7 @@ mod report;
 
 use crate::{
     machine::Machine,
-    serving::{Folder, Ground},
+    serving::{FUELBOX, Folder, Ground},
 };
 use anyhow::{Context, Result, ensure};
 use mlserver::MlServer;
@@ -46,9 +46,15 @@ pub(crate) struct Arguments {
     /// Packages in the folder on which a server's start is timed.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     packages: u32,
+    /// One round of a second, nothing but the servers side by side: says whether it works.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "packages"])]
+    quick: bool,
     /// The file for all figures [default: target/compare-server/results.json].
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Serve with this fuelbox, and build none.
+    #[arg(long, value_name = "PATH")]
+    bin: Option<PathBuf>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,13 +92,18 @@ struct Results {
 /// Runs the chore.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let with = |server| arguments.servers.contains(&server);
-    let packages: &[&str] =
-        if with(Server::Fuelbox) { &["fuelbox", "fuelbox-bench-host"] } else { &[] };
-    let ground = Ground::prepare("compare-server", packages)?;
-    let round = Round { seconds: arguments.seconds, connections: arguments.connections };
+    let (rounds, seconds) =
+        if arguments.quick { (1, 1) } else { (arguments.rounds, arguments.seconds) };
+    let packages: &[&str] = match (with(Server::Fuelbox), arguments.quick) {
+        (true, false) => &[FUELBOX, "fuelbox-bench-host"],
+        (true, true) => &[FUELBOX],
+        (false, _) => &[],
+    };
+    let ground = Ground::prepare("compare-server", packages, arguments.bin.as_deref())?;
+    let round = Round { seconds, connections: arguments.connections };
     let mut results = Results {
-        rounds: arguments.rounds as usize,
-        seconds: arguments.seconds,
+        rounds: rounds as usize,
+        seconds,
         connections: arguments.connections,
         machine: Machine::here(),
         versions: BTreeMap::new(),
@@ -102,10 +113,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         overhead: None,
         failures: Vec::new(),
     };
-    side_by_side(&ground, arguments, round, &mut results)?;
-    if with(Server::Fuelbox) {
+    side_by_side(&ground, arguments, (round, rounds), &mut results)?;
+    if with(Server::Fuelbox) && !arguments.quick {
         eprintln!("the server's own share ...");
-        results.overhead = Some(overhead::measure(&ground, arguments.rounds)?);
+        results.overhead = Some(overhead::measure(&ground, rounds)?);
         eprintln!("starts with {} packages ...", arguments.packages);
         results.startup = Some(startup::measure(&ground, arguments.packages)?);
     }
@@ -124,7 +135,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn side_by_side(
     ground: &Ground,
     arguments: &Arguments,
-    round: Round,
+    (round, rounds): (Round, u32),
     results: &mut Results,
 ) -> Result<()> {
     let model = ground.model(MODEL)?;
@@ -148,7 +159,7 @@ fn side_by_side(
     } else {
         None
     };
-    let series = rounds::interleaved(ground, &model, &targets, round, arguments.rounds)?;
+    let series = rounds::interleaved(ground, &model, &targets, round, rounds)?;
     results.failures.extend(rounds::checked(&series));
     results.series = series;
     if let Some(server) = mlserver {

@@ -104,7 +104,7 @@ impl<'a> Folder<'a> {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.ground.program("fuelbox"));
+        let mut command = Command::new(self.ground.fuelbox());
         command.arg("--data").arg(&self.path).arg("--cache-dir").arg(self.ground.cache());
         command
     }

@@ -3,13 +3,22 @@
 use crate::tools::{output, root, target_folder};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The package, and its program.
+pub(crate) const FUELBOX: &str = "fuelbox";
 
 /// Where everything is.
 pub(crate) struct Ground {
     /// Of the chore, in the target folder.
     pub(crate) folder: PathBuf,
     release: PathBuf,
+    /// The fuelbox that serves.
+    fuelbox: PathBuf,
 }
 
 /// A model with one input, FP32.
@@ -29,12 +38,14 @@ struct Input {
 }
 
 impl Ground {
-    /// Builds these packages besides the load generator and the models' writer.
-    pub(crate) fn prepare(chore: &str, packages: &[&str]) -> Result<Self> {
+    /// Builds these packages besides the load generator and the models' writer. fuelbox is among them,
+    /// or is this file.
+    pub(crate) fn prepare(chore: &str, packages: &[&str], bin: Option<&Path>) -> Result<Self> {
         let root = root()?;
         let target = target_folder(root)?;
         let folder = target.join(chore);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let packages = packages.iter().filter(|package| **package != FUELBOX || bin.is_none());
         for package in ["fuelbox-load", "fuelbox-bench-box"].iter().chain(packages) {
             eprintln!("building {package} ...");
             // One by one: together, they would share features, and be built anew.
@@ -42,7 +53,17 @@ impl Ground {
             build.args(["build", "--quiet", "--release", "--package", package]);
             ensure!(build.current_dir(root).status()?.success(), "{package} does not build");
         }
-        Ok(Self { folder, release: target.join("release") })
+        let release = target.join("release");
+        let fuelbox = match bin {
+            Some(bin) => bin.canonicalize().with_context(|| bin.display().to_string())?,
+            None => release.join(FUELBOX),
+        };
+        Ok(Self { folder, release, fuelbox })
+    }
+
+    /// See `prepare`.
+    pub(crate) fn fuelbox(&self) -> &Path {
+        &self.fuelbox
     }
 
     /// A program that was built.

@@ -12,13 +12,14 @@ mod report;
 
 use crate::{
     machine::Machine,
-    serving::{Folder, Ground},
+    serving::{FUELBOX, Folder, Ground},
 };
 use anyhow::{Result, ensure};
 use fuelbox_load::Report;
 use load::Mix;
 use memory::Memory;
 use settled::Books;
+use std::path::PathBuf;
 
 /// Arguments of this chore.
 #[derive(clap::Args)]
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
     /// Receipts that are replayed afterwards, about.
     #[arg(long, default_value_t = 200)]
     replays: u64,
+    /// Serve with this fuelbox, and build none.
+    #[arg(long, value_name = "PATH")]
+    bin: Option<PathBuf>,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -55,7 +59,7 @@ struct Outcome {
 
 /// Runs the chore.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let ground = Ground::prepare("soak", &["fuelbox"])?;
+    let ground = Ground::prepare("soak", &[FUELBOX], arguments.bin.as_deref())?;
     let outcome = soak(&ground, arguments)?;
     print!("{}", report::table(&outcome));
     let failures = &outcome.failures;
