@@ -362,7 +362,7 @@ fn every_route_is_in_the_document_and_every_entry_is_a_route() {
     let (_, document) = read_json(get(&served, "/openapi.json", ""));
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
-    let found: Vec<_> = paths.iter().map(|(path, item)| {
+    let found = paths.iter().map(|(path, item)| {
         let methods: Vec<_> = item.as_object().unwrap().keys().map(String::as_str).collect();
         (path.strip_prefix("/api/v1").unwrap(), methods.join(" "))
     });

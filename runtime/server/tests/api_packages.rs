@@ -34,15 +34,19 @@ fn signed(served: &Served, name: &str, version: &str) -> Signed {
 }
 
 fn send_file(served: &Served, key: &str, signed: &Signed) -> RequestBuilder {
-    let request = served.post("/api/v1/packages", key).header("content-type", PACKAGE);
+    send_file_as(served, key, signed, "public")
+}
+
+fn send_file_as(served: &Served, key: &str, signed: &Signed, visibility: &str) -> RequestBuilder {
+    let path = format!("/api/v1/packages?visibility={visibility}");
+    let request = served.post(&path, key).header("content-type", PACKAGE);
     let request = request.header("fuelbox-signature", BASE64_STANDARD.encode(&signed.envelope));
     request.body(signed.file.clone())
 }
 
 fn published(served: &Served, name: &str, version: &str, visibility: &str) -> Value {
     let signed = signed(served, name, version);
-    let request =
-        send_file(served, &served.publisher, &signed).query(&[("visibility", visibility)]);
+    let request = send_file_as(served, &served.publisher, &signed, visibility);
     let (status, body) = read_json(request.send().unwrap());
     assert_eq!(status, 201, "{body}");
     body
@@ -135,7 +139,10 @@ fn a_body_that_is_not_what_it_says_is_not_published() {
     let text =
         served.post("/api/v1/packages", &served.publisher).header("content-type", "text/plain");
     assert_eq!(refused(text.body("x")), (415, "unsupported_media".into()));
-    assert_eq!(refused(send().query(&[("visibility", "secret")])), (400, "bad_input".into()));
+    assert_eq!(
+        refused(send_file_as(&served, &served.publisher, &signed, "secret")),
+        (400, "bad_input".into())
+    );
     assert_eq!(refused(send_file(&served, &served.alice, &signed)), (403, "forbidden".into()));
     assert_eq!(get(&served, "/packages", &served.alice).1["packages"], json!([]));
     assert_eq!(leftovers(&served), 0);
