@@ -57,9 +57,11 @@ fn code(code: Code) -> tonic::Code {
 
 /// A service or call that is not there.
 pub(super) fn no_such_call() -> Status {
-    let sentence = "this server has no such call";
-    Refusal::new(Code::NotSupported, sentence).into()
+    Refusal::new(Code::NotSupported, NO_SUCH_CALL).into()
 }
+
+/// As a header has it: ASCII without percent signs.
+const NO_SUCH_CALL: &str = "this server has no such call";
 
 /// Makes a refusal of a status that the library made: of a call that is not there, of what is no
 /// message, or packed in a way that is not known here.
@@ -89,6 +91,10 @@ pub(super) fn complete(response: &mut Response) {
     };
     headers.insert(CODE, HeaderValue::from_static(refused.name()));
     headers.insert(Status::GRPC_STATUS, HeaderValue::from(code(refused) as i32));
+    if refused == Code::NotSupported {
+        // Mostly without a word.
+        headers.entry(Status::GRPC_MESSAGE).or_insert(HeaderValue::from_static(NO_SUCH_CALL));
+    }
 }
 
 /// A handler that panicked: a mistake of ours.
