@@ -61,10 +61,6 @@ impl Refused {
         }
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// Whether the server says that it may go well another time.
     pub(super) fn is_passing(&self) -> bool {
         let by_status = matches!(self.status.as_u16(), 429 | 503) || self.code == "in_flight";
