@@ -78,7 +78,7 @@ fn is_local(host: &str) -> bool {
     let ends = |suffix: &&str| {
         host.strip_suffix(*suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    !host.contains('.') || suffixes.iter().any(|suffix| ends(suffix))
+    !host.contains('.') || suffixes.iter().any(ends)
 }
 
 #[cfg(test)]

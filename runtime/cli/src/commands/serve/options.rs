@@ -278,7 +278,7 @@ mod tests {
         let found = limits(
             "--connections 1 --header-time 2s --body-pause 3s --header-bytes 4 --request-bytes 5KiB \
              --bodies-bytes 6MiB --package-bytes 7 --key-rate 8 --key-burst 9 --package-jobs 10 \
-             --publishing 11 --grace 12",
+             --publishing 11 --webhooks-insecure --grace 12",
         );
         let expected = Limits {
             connections: 1,
@@ -292,6 +292,7 @@ mod tests {
             key_burst: 9,
             package_jobs: 10,
             publishing: 11,
+            webhooks_insecure: true,
             grace: Duration::from_secs(12),
         };
         assert_eq!(format!("{found:?}"), format!("{expected:?}"));
