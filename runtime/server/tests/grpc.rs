@@ -919,8 +919,9 @@ fn a_stream_that_is_dropped_stops_its_jobs() {
     let client = Client::new(&served);
     let stream = client.stream(&served.alice);
     stream.send(endless());
+    wait_until(|| served.host.running() == 1);
     (0..2).for_each(|_| stream.send(good()));
-    wait_until(|| served.host.running() == 1 && served.host.queued() == 2);
+    wait_until(|| served.host.queued() == 2);
     drop(stream);
     wait_until(|| served.host.running() + served.host.queued() == 0);
     // Those that waited never ran: nobody pays for them.

@@ -214,7 +214,8 @@ mod tests {
     async fn code(body: Incoming) -> Result<usize, String> {
         let collected = body.collect().await.map_err(|error| {
             let status = error.downcast::<Status>().expect("a status");
-            status.metadata().get("fuelbox-code").expect("a code").to_str().expect("text").into()
+            let code = status.metadata().get("fuelbox-code").expect("a code");
+            code.to_str().expect("text").to_owned()
         })?;
         Ok(collected.to_bytes().len())
     }
@@ -239,9 +240,13 @@ mod tests {
     async fn a_message_takes_what_it_says_and_a_packed_one_what_it_may_become() {
         const PIECE: usize = 64 << 10;
         let allowed = 40 * PIECE;
-        for (flag, length, pieces_taken) in
-            [(0, PIECE * 3, 3), (0, PIECE * 3 - 1, 2), (0, 100, 0), (1, 100, 1), (1, PIECE, 40)]
-        {
+        for (flag, length, pieces_taken) in [
+            (0, PIECE * 3, 3usize),
+            (0, PIECE * 3 - 1, 2),
+            (0, 100, 0),
+            (1, 100, 1),
+            (1, PIECE, 40),
+        ] {
             for room in [pieces_taken, pieces_taken.saturating_sub(1)] {
                 let budget = BodyBudget::new(room * PIECE);
                 let body = Body::from(message(flag, length as u32));
