@@ -918,11 +918,13 @@ fn a_stream_that_is_dropped_stops_its_jobs() {
     served.publish("tiny", "1", &Guest::running("(loop $l (br $l))"));
     let client = Client::new(&served);
     let stream = client.stream(&served.alice);
-    (0..2).for_each(|_| stream.send(endless()));
-    wait_until(|| served.host.running() == 1 && served.host.queued() == 1);
+    stream.send(endless());
+    wait_until(|| served.host.running() == 1);
+    (0..2).for_each(|_| stream.send(good()));
+    wait_until(|| served.host.queued() == 2);
     drop(stream);
     wait_until(|| served.host.running() + served.host.queued() == 0);
-    // The one that waited never ran: nobody pays for it.
+    // Those that waited never ran: nobody pays for them.
     assert_cancelled(&served, 1);
     let alice = served.host.accounts().show(&account("alice")).unwrap();
     assert_eq!(alice.debits_pending.micros(), 0);

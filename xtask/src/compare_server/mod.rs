@@ -14,7 +14,7 @@ mod report;
 
 use crate::{
     machine::Machine,
-    serving::{FUELBOX, Folder, Ground},
+    serving::{Built, FUELBOX, Folder, Ground},
 };
 use anyhow::{Context, Result, ensure};
 use mlserver::MlServer;
@@ -99,7 +99,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         (true, true) => &[FUELBOX],
         (false, _) => &[],
     };
-    let ground = Ground::prepare("compare-server", packages, arguments.bin.as_deref())?;
+    let ground =
+        Ground::prepare("compare-server", packages, arguments.bin.as_deref(), Built::Release)?;
     let round = Round { seconds, connections: arguments.connections };
     let mut results = Results {
         rounds: rounds as usize,

@@ -1,4 +1,4 @@
-//! What is built before anything is served: programs in release, models as files.
+//! What is built before anything is served: programs, and models as files.
 
 use crate::tools::{output, root, target_folder};
 use anyhow::{Context, Result, ensure};
@@ -12,11 +12,20 @@ use std::{
 /// The package, and its program.
 pub(crate) const FUELBOX: &str = "fuelbox";
 
+/// How programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Built {
+    /// For measuring.
+    Release,
+    /// For seeing whether it works, where the workspace was tested already.
+    Dev,
+}
+
 /// Where everything is.
 pub(crate) struct Ground {
     /// Of the chore, in the target folder.
     pub(crate) folder: PathBuf,
-    release: PathBuf,
+    programs: PathBuf,
     /// The fuelbox that serves.
     fuelbox: PathBuf,
 }
@@ -40,25 +49,41 @@ struct Input {
 impl Ground {
     /// Builds these packages besides the load generator and the models' writer. fuelbox is among them,
     /// or is this file.
-    pub(crate) fn prepare(chore: &str, packages: &[&str], bin: Option<&Path>) -> Result<Self> {
+    pub(crate) fn prepare(
+        chore: &str,
+        packages: &[&str],
+        bin: Option<&Path>,
+        built: Built,
+    ) -> Result<Self> {
         let root = root()?;
         let target = target_folder(root)?;
         let folder = target.join(chore);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let packages = packages.iter().filter(|package| **package != FUELBOX || bin.is_none());
-        for package in ["fuelbox-load", "fuelbox-bench-box"].iter().chain(packages) {
-            eprintln!("building {package} ...");
-            // One by one: together, they would share features, and be built anew.
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--release", "--package", package]);
-            ensure!(build.current_dir(root).status()?.success(), "{package} does not build");
-        }
-        let release = target.join("release");
+        eprintln!("building ...");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet"]);
+        let programs = match built {
+            // In one go: wasmtime is built for each set of features, and they have one together.
+            Built::Release => {
+                build.arg("--release");
+                for package in ["fuelbox-load", "fuelbox-bench-box"].iter().chain(packages) {
+                    build.args(["--package", package]);
+                }
+                target.join("release")
+            }
+            // What the workspace's tests have built.
+            Built::Dev => {
+                build.args(["--workspace", "--bins"]);
+                target.join("debug")
+            }
+        };
+        ensure!(build.current_dir(root).status()?.success(), "the programs do not build");
         let fuelbox = match bin {
             Some(bin) => bin.canonicalize().with_context(|| bin.display().to_string())?,
-            None => release.join(FUELBOX),
+            None => programs.join(FUELBOX),
         };
-        Ok(Self { folder, release, fuelbox })
+        Ok(Self { folder, programs, fuelbox })
     }
 
     /// See `prepare`.
@@ -68,7 +93,7 @@ impl Ground {
 
     /// A program that was built.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.release.join(name)
+        self.programs.join(name)
     }
 
     /// Compiled code and model images; kept from run to run.

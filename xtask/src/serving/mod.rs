@@ -8,6 +8,6 @@ mod load;
 
 pub(crate) use api::is_ok;
 pub(crate) use fuelbox::{Account, Folder, Fuelbox};
-pub(crate) use ground::{FUELBOX, Ground, Model};
+pub(crate) use ground::{Built, FUELBOX, Ground, Model};
 pub(crate) use load::{run, start};
 pub(crate) use process::{Process, memory, ports, until_ready};

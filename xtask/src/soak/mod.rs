@@ -12,7 +12,7 @@ mod report;
 
 use crate::{
     machine::Machine,
-    serving::{FUELBOX, Folder, Ground},
+    serving::{Built, FUELBOX, Folder, Ground},
 };
 use anyhow::{Result, ensure};
 use fuelbox_load::Report;
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Serve with this fuelbox, and build none.
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
+    /// Build the rest, too, as for tests: to see whether it works.
+    #[arg(long)]
+    dev: bool,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -59,7 +62,8 @@ struct Outcome {
 
 /// Runs the chore.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let ground = Ground::prepare("soak", &[FUELBOX], arguments.bin.as_deref())?;
+    let built = if arguments.dev { Built::Dev } else { Built::Release };
+    let ground = Ground::prepare("soak", &[FUELBOX], arguments.bin.as_deref(), built)?;
     let outcome = soak(&ground, arguments)?;
     print!("{}", report::table(&outcome));
     let failures = &outcome.failures;

@@ -214,13 +214,8 @@ mod tests {
     async fn code(body: Incoming) -> Result<usize, String> {
         let collected = body.collect().await.map_err(|error| {
             let status = error.downcast::<Status>().expect("a status");
-            status
-                .metadata()
-                .get("fuelbox-code")
-                .expect("a code")
-                .to_str()
-                .expect("text")
-                .to_owned()
+            let code = status.metadata().get("fuelbox-code").expect("a code");
+            code.to_str().expect("text").to_owned()
         })?;
         Ok(collected.to_bytes().len())
     }
@@ -246,7 +241,7 @@ mod tests {
         const PIECE: usize = 64 << 10;
         let allowed = 40 * PIECE;
         for (flag, length, pieces_taken) in [
-            (0, PIECE * 3, 3_usize),
+            (0, PIECE * 3, 3usize),
             (0, PIECE * 3 - 1, 2),
             (0, 100, 0),
             (1, 100, 1),
