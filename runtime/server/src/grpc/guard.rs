@@ -23,7 +23,7 @@ use tonic::Status;
 /// What holds for the messages of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
-    needs: Needs,
+    pub(super) needs: Needs,
     /// Bytes of one message, as it travels.
     pub(super) message_bytes_max: usize,
     /// Whether the client may take its time between two messages.
@@ -31,7 +31,7 @@ pub(super) struct Rules {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Needs {
+pub(super) enum Needs {
     Nothing,
     #[default]
     Key,
