@@ -9,4 +9,5 @@ mod loads;
 mod money;
 mod nnef;
 pub(crate) mod packages;
+mod server;
 mod shapes;

@@ -1,8 +1,16 @@
 //! Chores that take more than a line: `cargo xtask CHORE`.
 
+mod tools;
+mod statistics;
+mod units;
+mod machine;
 mod guests;
 mod guide;
+mod clients;
 mod compare;
+mod serving;
+mod compare_server;
+mod soak;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -21,14 +29,23 @@ enum Chore {
     Guests(guests::Arguments),
     /// Do what docs/guests.md says, as it is written.
     Guide,
+    /// Run clients that others wrote, and our own, against a real server.
+    Clients(clients::Arguments),
     /// Compare fuelbox with native tract, onnxruntime and onnxruntime-web.
     Compare(compare::Arguments),
+    /// Compare `fuelbox serve` with MLServer and onnxruntime.
+    CompareServer(compare_server::Arguments),
+    /// Offer a server twice what it can do, for minutes, and check its books.
+    Soak(soak::Arguments),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guests(arguments) => guests::run(&arguments),
         Chore::Guide => guide::run(),
+        Chore::Clients(arguments) => clients::run(&arguments),
         Chore::Compare(arguments) => compare::run(&arguments),
+        Chore::CompareServer(arguments) => compare_server::run(&arguments),
+        Chore::Soak(arguments) => soak::run(&arguments),
     }
 }

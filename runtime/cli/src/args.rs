@@ -12,12 +12,16 @@ Examples:
   fuelbox inspect model.fbx --check
   fuelbox submit model:1.0.0 --account alice --input image.npy --receipt job.json
   fuelbox replay job.json
+  fuelbox serve --data ./data
+  fuelbox infer model --key-file alice.key --input image.npy
 
 Environment:
   FUELBOX_CACHE   folder of compiled code and model images; otherwise
                   $XDG_CACHE_HOME/fuelbox, otherwise ~/.cache/fuelbox
   FUELBOX_DATA    folder of accounts, jobs and receipts; otherwise
                   $XDG_DATA_HOME/fuelbox, otherwise ~/.local/share/fuelbox
+  FUELBOX_KEY     access key of a server, unless --key-file is given
+  FUELBOX_URL     address of a server, unless --url is given
 ";
 
 /// Runs models in a sealed box and counts the fuel that they burn.
@@ -83,7 +87,11 @@ pub(crate) enum Command {
     Audit(commands::audit::AuditArgs),
     Log(commands::log::LogArgs),
     Keys(commands::keys::KeysArgs),
-    Serve(commands::serve::ServeArgs),
+    Access(commands::access::AccessArgs),
+    Serve(Box<commands::serve::ServeArgs>),
+    Infer(Box<commands::infer::InferArgs>),
+    PublisherKey(commands::publisher_key::PublisherKeyArgs),
+    Push(commands::push::PushArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     /// Compiles one module from stdin to stdout: started by fuelbox itself.

@@ -62,6 +62,20 @@ fn regular(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     Ok(())
 }
 
+/// Writes a new file that only its owner can read. One that is there is not touched: it may be the only
+/// copy of another secret.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.display();
+    let mut new = OpenOptions::new();
+    let mut file = new
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("{name}"))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("{name}"))
+}
+
 /// Writes a file beside its place and moves it there when it is complete.
 pub(crate) fn write(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let name = path.display();

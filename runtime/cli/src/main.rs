@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! arguments -> source (package or model), input (tensors) -> host (engine, cache), data (accounts,
-//! jobs, receipts) -> command -> output (table, JSON, npz) -> exit code
+//! jobs, receipts), client (a server) -> command -> output (table, JSON, npz) -> exit code
 //! ```
 //!
 //! stdout carries data, stderr everything else. Knows nothing of Wasm: that is the engine's.
@@ -20,6 +20,7 @@ mod progress;
 mod host;
 mod data;
 mod proof;
+mod client;
 mod output;
 mod commands;
 

@@ -74,6 +74,47 @@ impl Drop for Step {
     }
 }
 
+/// Bytes that are on their way: a bar on a terminal, nothing elsewhere.
+pub(crate) struct Sending(Option<ProgressBar>);
+
+/// What goes out in a moment needs no bar.
+const SENDING_BYTES_MIN: u64 = 1 << 20;
+
+impl Sending {
+    pub(crate) fn start(verbosity: Verbosity, text: &str, bytes: u64) -> Self {
+        let is_shown = verbosity > Verbosity::Quiet
+            && bytes >= SENDING_BYTES_MIN
+            && io::stderr().is_terminal();
+        Self(is_shown.then(|| bar(text, bytes)))
+    }
+
+    /// So many of them are there.
+    pub(crate) fn at(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(text: &str, bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
+    let template = "{msg} [{bar:24}] {bytes} of {total_bytes}, {bytes_per_sec}";
+    // As below.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(text.to_owned());
+    bar
+}
+
 /// Plain text: no colour, whatever NO_COLOR says.
 fn spinner(text: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

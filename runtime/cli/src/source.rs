@@ -82,15 +82,11 @@ impl Source {
         chosen: Option<&Path>,
         found: impl FnOnce(&Path),
     ) -> Result<Option<Labels>> {
-        let read = |path: &Path| -> anyhow::Result<Labels> {
-            let bytes = file::read(path, LABELS_BYTES_MAX)?;
-            Labels::parse(&bytes).with_context(|| format!("{}", path.display()))
-        };
         match (chosen, self) {
-            (Some(path), _) => read(path).or_exit(Exit::BadInput).map(Some),
+            (Some(path), _) => read_labels(path).map(Some),
             (None, Self::Bare(bare)) if bare.labels.is_file() => {
                 found(&bare.labels);
-                read(&bare.labels).or_exit(Exit::BadInput).map(Some)
+                read_labels(&bare.labels).map(Some)
             }
             (None, Self::Bare(_)) => Ok(None),
             (None, Self::Package(archive)) => {
@@ -122,6 +118,13 @@ impl Bare {
     fn package(&self) -> Package {
         Package { module: stock_guest(), assets: vec![self.model.clone()] }
     }
+}
+
+/// The names of the classes that a file has.
+pub(crate) fn read_labels(path: &Path) -> Result<Labels> {
+    let bytes = file::read(path, LABELS_BYTES_MAX).or_exit(Exit::BadInput)?;
+    let labels = Labels::parse(&bytes).with_context(|| format!("{}", path.display()));
+    labels.or_exit(Exit::BadInput)
 }
 
 /// The stock guest; unpacked only when its code is not in the cache.

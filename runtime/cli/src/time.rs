@@ -55,6 +55,26 @@ impl Since {
     }
 }
 
+/// Until when: so long from now, or a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Until(Since);
+
+impl Until {
+    /// `24h`, `30d` or `2030-01-01`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        Since::parse(text).map(Self)
+    }
+
+    pub(crate) fn unix_ms(self, now_unix_ms: u64) -> u64 {
+        match self.0 {
+            Since::Ago(time) => {
+                now_unix_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            }
+            Since::Day { unix_ms } => unix_ms,
+        }
+    }
+}
+
 /// Days since 1970 of `2026-11-01`; none when there is no such day.
 fn day(text: &str) -> Option<u64> {
     let mut parts = text.split('-');
@@ -120,6 +140,8 @@ mod tests {
             let since = Since::parse(text).expect(text);
             let now = 1_793_491_200_000;
             assert_eq!(now - since.unix_ms(now), expected, "{text}");
+            let until = Until::parse(text).expect(text).unix_ms(now);
+            assert_eq!(until - now.min(until), expected, "{text}");
         }
         for text in ["", "7", "d", "2026-02-29", "2026-13-01", "2026-1-1", "1969-12-31", "soon"] {
             assert!(Since::parse(text).is_err(), "{text}");

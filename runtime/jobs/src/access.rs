@@ -373,3 +373,28 @@ fn check_account(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_key_changed_is_not_kept() {
+        let cache = AccessCache::default();
+        let id = AccessKeyId::from_random([7; 10]);
+        let known = || {
+            let account = "a".parse().expect("an account");
+            let grant = Grant { key: id, account, scopes: Scope::Caller.into(), spaces: None };
+            let (revoked_unix_ms, expires_unix_ms) = (None, None);
+            Arc::new(Known { hash: SecretHash::NOBODY, revoked_unix_ms, expires_unix_ms, grant })
+        };
+        let before = cache.get(&id).err().expect("not there yet");
+        cache.forget(&id);
+        cache.put(known(), before);
+        let after = cache.get(&id).err().expect("read too early");
+        cache.put(known(), after);
+        assert!(cache.get(&id).is_ok());
+        cache.forget(&id);
+        assert!(cache.get(&id).is_err());
+    }
+}

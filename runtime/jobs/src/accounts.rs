@@ -45,6 +45,22 @@ impl<'a> Accounts<'a> {
         Ok(found.ok_or_else(unknown)?)
     }
 
+    /// What the host earned and still has, in micro-credits.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn earned_micros(&self) -> Result<i128, JobError> {
+        Ok(self.show(&self.books.house.revenue)?.available())
+    }
+
+    /// All accounts, by id.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self) -> Result<Vec<Account>, HostFault> {
+        Ok(self.books.ledger.read(|reader| reader.accounts())??)
+    }
+
     /// Gives credits to an account.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::{
     fault::{FolderError, HostFault, JobError, PublishError},
     folder::{Config, DataFolder},
     janitor::Janitor,
-    job::{Finished, JobId, JobRecord, JobRequest, State},
+    job::{Finished, JobId, JobRecord, JobRequest, Settled, State},
     keys_in_flight::{KeyGuard, KeysInFlight},
     limits::HostLimits,
     look,
@@ -441,6 +441,17 @@ impl Host {
         self.shared.catalogue.close(package);
     }
 
+    /// Calls `hear` for each job that is settled from now on, by the thread that commits it: it must be
+    /// quick. The first who asks hears; false for all others.
+    pub fn hear_settled(&self, hear: impl Fn(&Settled<'_>) + Send + Sync + 'static) -> bool {
+        self.shared.desk.settled.set(Box::new(hear)).is_ok()
+    }
+
+    /// How long the job that waits longest for a worker has waited; none when none waits.
+    pub fn oldest_waits(&self) -> Option<Duration> {
+        self.shared.queue.earliest(|job| job.since).map(|since| since.elapsed())
+    }
+
     /// Jobs that run now.
     pub fn running(&self) -> usize {
         self.shared.live().len().saturating_sub(self.queued())
@@ -526,6 +537,12 @@ impl Host {
     /// What this host's receipts are checked with.
     pub fn key_ring(&self) -> KeyRing {
         self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).ring()
+    }
+
+    /// Signs the message of a webhook with the key of receipts.
+    pub fn sign_webhook(&self, id: &str, timestamp_s: u64, body: &[u8]) -> [u8; 64] {
+        let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
+        fuelbox_receipt::webhook::sign(keys.current(), id, timestamp_s, body)
     }
 
     /// Makes a new key for the receipts to come.

@@ -273,6 +273,23 @@ pub struct Times {
     pub ran: Duration,
 }
 
+/// What a job came to that ran and was settled just now: for whoever counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled<'a> {
+    /// Name of its package.
+    pub name: &'a str,
+    /// Version of its package.
+    pub version: &'a str,
+    /// `completed`, `trap`, ...
+    pub verdict: &'static str,
+    /// Fuel of the run, and of a load that it paid for.
+    pub fuel: u64,
+    /// All that was paid.
+    pub credits: Credits,
+    /// How long it took.
+    pub times: Times,
+}
+
 /// Says when a job is to stop: at its deadline, or when its owner says so.
 pub(crate) fn stop_at(deadline: Option<Duration>) -> Cancel {
     let at = deadline.and_then(|after| std::time::Instant::now().checked_add(after));

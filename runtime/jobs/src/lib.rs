@@ -61,8 +61,8 @@ pub use fault::{FolderError, HostFault, JobError, PublishError};
 pub use folder::{Config, DataFolder};
 pub use host::Host;
 pub use job::{
-    End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, State,
-    Times,
+    End, Finished, JobId, JobRecord, JobRequest, LimitsWanted, ParseJobIdError, Priority, Settled,
+    State, Times,
 };
 pub use limits::{HostLimits, Keep};
 pub use look::Look;

@@ -214,6 +214,13 @@ impl<T> Queue<T> {
         self.lock().places.len()
     }
 
+    /// The least of what `key` says of the jobs that wait. Looks at all of them.
+    pub(crate) fn earliest<K: Ord>(&self, key: impl Fn(&T) -> K) -> Option<K> {
+        let state = self.lock();
+        let jobs = state.accounts.values().flat_map(|account| account.waiting.values());
+        jobs.map(|(_, job)| key(job)).min()
+    }
+
     /// Takes no more jobs and gives none; those that wait are given back.
     pub(crate) fn close(&self) -> Vec<(Ticket, T)> {
         let mut state = self.lock();

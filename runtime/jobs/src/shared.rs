@@ -7,7 +7,7 @@ use crate::{
     books::{Books, Hold},
     catalogue::Catalogue,
     fault::{HostFault, JobError},
-    job::{JobId, State},
+    job::{JobId, Settled, State},
     keys_in_flight::KeysInFlight,
     limits::Keep,
     price::PriceList,
@@ -21,7 +21,7 @@ use fuelbox_receipt::{Envelope, KeyStore, Receipt};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, sync_channel},
     },
@@ -55,6 +55,8 @@ pub(crate) struct Desk {
     tickets: AtomicU64,
     /// Jobs whose hold could not be given back when their worker tried.
     to_void: Mutex<Vec<ToVoid>>,
+    /// Who counts what was settled.
+    pub(crate) settled: OnceLock<Hearer>,
     /// Rung when there is something for the janitor; true when it is to go.
     pub(crate) janitor_bell: (Mutex<bool>, Condvar),
 }
@@ -196,6 +198,9 @@ impl Desk {
         }
     }
 }
+
+/// Called for each job that was settled, by the thread that commits: it must be quick, and must not wait.
+pub(crate) type Hearer = Box<dyn Fn(&Settled<'_>) + Send + Sync>;
 
 /// A job, why it ends, and what it holds of its access key until then.
 type ToVoid = (JobId, String, Option<SpendHold>);

@@ -9,7 +9,7 @@ use crate::{
     catalogue::NewShapes,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
-    job::{End, Finished, JobRecord, State, Times},
+    job::{End, Finished, JobRecord, Settled, State, Times},
     queue::Ticket,
     shared::Shared,
     steps::{Step, reach},
@@ -305,10 +305,17 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     let finished = answer.as_ref().map(|_| finished(&row, &result, outputs, times));
     let publisher = published.publisher.clone();
     let shapes = new_shapes.as_ref().map(|new| new.shapes);
+    let verdict = result.verdict;
+    let fuel = result.fuel.saturating_add(result.bill.load.map_or(0, |(fuel, _)| fuel));
     let (spent_by, credits) = (spend.as_ref().map(|spend| spend.key), result.credits);
     let settlement = Arc::new(Settlement { row, hold, publisher, result, shapes, spent_by });
     let desk = shared.desk.clone();
     shared.books.settle(settlement, move |result| {
+        if let (Ok(()), Some(hear)) = (&result, desk.settled.get()) {
+            let manifest = &published.manifest;
+            let (name, version) = (&manifest.name, &manifest.version);
+            hear(&Settled { name, version, verdict, fuel, credits, times });
+        }
         // After this the caller may come again with the same key, and find the job.
         drop(key);
         match &result {

@@ -18,6 +18,8 @@ pub mod envelope;
 
 pub mod package;
 
+pub mod webhook;
+
 pub mod log;
 
 pub use envelope::{Envelope, EnvelopeError, Verified, VerifyError};

@@ -5,6 +5,7 @@
 use crate::{
     app::App,
     refusal::{Code, Refusal},
+    seeing,
 };
 use fuelbox_jobs::{ACCESS_REFUSED, AccessError, AccessKeyId, Grant, Scope, Viewer};
 use fuelbox_ledger::AccountId;
@@ -61,8 +62,10 @@ pub(crate) fn authenticate(app: &App, header: Option<&[u8]>) -> Result<Caller, R
     let (_, key) = key.ok_or_else(refused)?;
     match app.host.access().check(key.trim(), now_unix_ms()) {
         Ok(grant) => {
-            app.rates.take(grant.key)?;
-            Ok(Caller { grant })
+            let caller = Caller { grant };
+            seeing::note_caller(&caller);
+            app.rates.take(caller.key())?;
+            Ok(caller)
         }
         Err(AccessError::Fault(fault)) => Err(fault.into()),
         Err(

@@ -1,10 +1,12 @@
 //! What all requests share.
 
 use crate::{
-    config::Limits, models::Models, publishing::Publishing, rates::Rates, serve::BodyBudget,
+    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
+    serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A host with a server around it.
@@ -16,9 +18,13 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
+    pub(crate) seeing: Arc<Seeing>,
+    pub(crate) uploads: Uploads,
+    pub(crate) webhooks: Webhooks,
+    /// Streams of events that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
     /// Cancelled when the server is told to stop.
     pub(crate) stop: CancellationToken,
-    pub(crate) started: Instant,
 }
 
 impl App {
@@ -28,12 +34,19 @@ impl App {
         limits: Limits,
         stop: CancellationToken,
     ) -> Arc<Self> {
+        let seeing = Seeing::new();
+        let counting = seeing.clone();
+        // The first server of a host counts its jobs; there is one.
+        host.hear_settled(move |job| counting.jobs.settled(job));
         Arc::new(Self {
             bodies: BodyBudget::new(limits.bodies_bytes),
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),
-            started: Instant::now(),
+            seeing,
+            uploads: Uploads::open(folder.path().join("uploads"), limits.package_bytes),
+            webhooks: Webhooks::default(),
+            streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
             host,
             folder,
             limits,

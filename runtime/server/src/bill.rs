@@ -3,6 +3,9 @@
 use fuelbox_engine::{OwnedParameter, OwnedValue};
 use fuelbox_jobs::JobRecord;
 
+/// The header that every answer of a job has.
+pub(crate) const JOB: &str = "fuelbox-job";
+
 /// What a job that was settled says of itself.
 pub(crate) struct JobBill {
     pub(crate) job: String,
@@ -30,7 +33,7 @@ impl JobBill {
     /// As headers of HTTP, and as metadata of gRPC.
     pub(crate) fn headers(&self) -> [(&'static str, String); 6] {
         [
-            ("fuelbox-job", self.job.clone()),
+            (JOB, self.job.clone()),
             ("fuelbox-fuel", self.fuel.to_string()),
             ("fuelbox-credits", self.credits.clone()),
             ("fuelbox-receipt", self.receipt.clone()),

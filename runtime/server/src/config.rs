@@ -1,5 +1,6 @@
 //! What an operator chooses: where the server listens, and what it takes from strangers.
 
+use crate::seeing::{OtlpError, check_otlp};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Where and how to listen.
@@ -17,8 +18,10 @@ pub struct Config {
     pub insecure: bool,
     /// Limits.
     pub limits: Limits,
-    /// Where traces go (OTLP over gRPC); nowhere when not given.
+    /// Where traces go (OTLP over gRPC, `http://HOST:PORT`); nowhere when not given.
     pub otlp: Option<String>,
+    /// The part of requests whose traces are sent, when their callers have not decided: 0 to 1.
+    pub otlp_ratio: f64,
 }
 
 /// Files for TLS.
@@ -42,6 +45,7 @@ impl Default for Config {
             insecure: false,
             limits: Limits::default(),
             otlp: None,
+            otlp_ratio: 0.01,
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct Limits {
     pub package_jobs: usize,
     /// Packages that wait to be published.
     pub publishing: usize,
+    /// Whether webhooks may go to addresses that are not public, and without TLS: for closed networks.
+    pub webhooks_insecure: bool,
     /// How long jobs may go on once the server is told to stop.
     pub grace: Duration,
 }
@@ -91,6 +97,7 @@ impl Default for Limits {
             key_burst: 10_000,
             package_jobs: 4_096,
             publishing: 16,
+            webhooks_insecure: false,
             grace: Duration::from_secs(20),
         }
     }
@@ -108,6 +115,9 @@ pub enum ConfigError {
     /// Two services, one port.
     #[error("{a} and {b} would both listen on {address}")]
     SamePort { a: &'static str, b: &'static str, address: SocketAddr },
+    /// Traces.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
 }
 
 impl Config {
@@ -124,6 +134,9 @@ impl Config {
         // Metrics tell names of models and who is how busy.
         if !self.metrics.ip().is_loopback() && !self.insecure {
             return Err(ConfigError::Clear { what: "metrics", address: self.metrics });
+        }
+        if let Some(url) = &self.otlp {
+            check_otlp(url, self.otlp_ratio)?;
         }
         let all = [("HTTP", self.http), ("gRPC", self.grpc), ("metrics", self.metrics)];
         for (index, &(b, address)) in all.iter().enumerate() {

@@ -8,6 +8,8 @@ use crate::{
     app::App,
     models::Model,
     refusal::{Code, Refusal, not_completed},
+    seeing,
+    stats::{ModelStats, Reason},
 };
 use fuelbox_engine::{OwnedParameter, Tensor};
 use fuelbox_jobs::{
@@ -74,7 +76,9 @@ pub(crate) async fn infer(
     call: Call,
 ) -> Result<Finished, Refusal> {
     let received = Instant::now();
+    let leaving = Uncounted { stats: Some(&model.stats), received };
     let result = run(app, caller, model, call).await;
+    leaving.came();
     let job = match &result {
         Ok(finished) => Some(&finished.job).filter(|_| !finished.repeated),
         Err(refusal) => refusal.job.as_deref().filter(|_| !refusal.repeated),
@@ -83,8 +87,15 @@ pub(crate) async fn infer(
         let fuel = end.fuel.saturating_add(end.load_fuel.unwrap_or(0));
         model.stats.billed(fuel, end.credits.micros());
     }
-    if result.is_err() {
-        model.stats.failed(received.elapsed());
+    if let Err(refusal) = &result {
+        model.stats.failed_for(received.elapsed(), refusal.code.into());
+    }
+    let (job, times) = match &result {
+        Ok(finished) => (Some(&finished.job), finished.times),
+        Err(refusal) => (refusal.job.as_deref(), None),
+    };
+    if let Some(job) = job {
+        seeing::note_job(job, times, model.key(), received);
     }
     result
 }
@@ -126,6 +137,26 @@ async fn run(
 
 fn lost(error: impl std::error::Error) -> Refusal {
     Refusal::fault(&error)
+}
+
+/// A request that is not counted yet; dropped, its client went away.
+struct Uncounted<'a> {
+    stats: Option<&'a ModelStats>,
+    received: Instant,
+}
+
+impl Uncounted<'_> {
+    fn came(mut self) {
+        self.stats = None;
+    }
+}
+
+impl Drop for Uncounted<'_> {
+    fn drop(&mut self) {
+        if let Some(stats) = self.stats {
+            stats.failed_for(self.received.elapsed(), Reason::Canceled);
+        }
+    }
 }
 
 /// Stops a job when its client goes away.

@@ -10,10 +10,12 @@
 
 mod config;
 mod refusal;
+mod seeing;
 mod rates;
 mod access;
 mod stats;
 mod models;
+mod uploads;
 mod publishing;
 mod app;
 mod options;
@@ -24,8 +26,11 @@ mod serve;
 mod problem;
 mod rest;
 mod grpc;
+mod webhooks;
+mod api;
 mod run;
 
 pub use config::{Config, ConfigError, Limits, TlsFiles};
 pub use run::{Addresses, ServeError, Server, Stopper};
+pub use seeing::{LogFormat, Logs, LogsError, OtlpError, logs, logs_to};
 pub use serve::TlsError;

@@ -28,7 +28,6 @@ use tokio::task;
 /// A model that somebody asked for.
 pub(crate) struct Model {
     pub(crate) digest: Digest,
-    pub(crate) publisher: AccountId,
     pub(crate) manifest: Manifest,
     pub(crate) stats: ModelStats,
     /// Jobs whose callers wait.
@@ -115,7 +114,6 @@ impl Models {
         let manifest = manifest.ok_or_else(|| Refusal::not_found("model", &record.name))?;
         let model = Arc::new(Model {
             digest: record.digest,
-            publisher: record.publisher.clone(),
             manifest,
             stats: ModelStats::default(),
             jobs: AtomicUsize::new(0),

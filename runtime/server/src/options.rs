@@ -140,7 +140,8 @@ fn bad(name: &str, value: &OwnedValue, expected: &str) -> Refusal {
     Refusal::bad(format!("parameter '{name}': found {found}, expected {expected}"))
 }
 
-fn deadline(name: &str, millis: u64) -> Result<Duration, Refusal> {
+/// A deadline of so many milliseconds.
+pub(crate) fn deadline(name: &str, millis: u64) -> Result<Duration, Refusal> {
     if millis <= DEADLINE_MS_MAX {
         return Ok(Duration::from_millis(millis));
     }

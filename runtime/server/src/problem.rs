@@ -5,11 +5,12 @@ use crate::{
     app::App,
     bill::JobBill,
     refusal::{Code, Refusal},
+    seeing::RefusedWith,
 };
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, OriginalUri},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
         request::Parts,
     },
@@ -25,6 +26,7 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.code.status());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, self.body().to_string()).into_response();
+        response.extensions_mut().insert(RefusedWith(self.code.name()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM);
         if self.code == Code::Unauthenticated {
@@ -35,8 +37,13 @@ impl IntoResponse for Refusal {
             headers
                 .insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1_000) as u64));
         }
-        if self.code == Code::RateLimited {
-            headers.insert("ratelimit", HeaderValue::from_static("\"requests\";r=0;t=1"));
+        if let Some(Ok(policy)) = self.rate_policy.clone().map(HeaderValue::try_from) {
+            let seconds = self.retry_after.unwrap_or_default().as_millis().div_ceil(1_000);
+            let left = format!("\"requests\";r=0;t={seconds}");
+            headers.insert("ratelimit-policy", policy);
+            if let Ok(left) = HeaderValue::try_from(left) {
+                headers.insert("ratelimit", left);
+            }
         }
         if let Some(bill) = self.job.as_deref().and_then(JobBill::of) {
             add_bill(headers, &bill, self.repeated);
@@ -68,12 +75,12 @@ pub(crate) async fn as_protocol(mut response: Response) -> Response {
 }
 
 /// A path that is not there.
-pub(crate) async fn no_such_path(uri: Uri) -> Refusal {
+pub(crate) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal::not_found("path", uri.path())
 }
 
 /// A method that a path does not have.
-pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+pub(crate) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     let (method, path) = (method.as_str(), uri.path());
     let sentence = format!(
         "method {} does not apply to '{}'",
@@ -96,8 +103,6 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let header = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let caller = authenticate(app, header)?;
-        tracing::Span::current().record("key", tracing::field::display(caller.key()));
-        Ok(caller)
+        authenticate(app, header)
     }
 }

@@ -56,13 +56,15 @@ impl Rates {
                     self.rate,
                     self.quota.burst_size()
                 );
-                Err(Refusal::new(Code::RateLimited, sentence).retry_after(wait.max(SOONEST)))
+                let refusal = Refusal::new(Code::RateLimited, sentence);
+                let refusal = refusal.retry_after(wait.max(SOONEST));
+                Err(Refusal { rate_policy: Some(self.policy()), ..refusal })
             }
         }
     }
 
     /// The policy, as `RateLimit-Policy` says it.
-    pub(crate) fn policy(&self) -> String {
+    fn policy(&self) -> String {
         let (burst, rate) = (self.quota.burst_size(), self.rate);
         let window_s = burst.get().div_ceil(rate.get());
         format!("\"requests\";q={burst};w={window_s}")

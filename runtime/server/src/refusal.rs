@@ -36,7 +36,6 @@ pub(crate) enum Code {
 
 impl Code {
     /// All of them.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 21] = [
         Self::BadInput,
         Self::Unauthenticated,
@@ -152,6 +151,8 @@ pub(crate) struct Refusal {
     pub(crate) job: Option<Box<fuelbox_jobs::JobRecord>>,
     /// Whether that job was an earlier request's.
     pub(crate) repeated: bool,
+    /// The rate that was passed, as `RateLimit-Policy` says it.
+    pub(crate) rate_policy: Option<String>,
 }
 
 /// When to come again to a host that is busy: queues are seconds long.
@@ -169,6 +170,7 @@ impl Refusal {
             retry_after: None,
             job: None,
             repeated: false,
+            rate_policy: None,
         }
     }
 

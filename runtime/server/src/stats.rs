@@ -1,5 +1,6 @@
 //! Statistics: how often each model was asked, and where the time went.
 
+use crate::refusal::Code;
 use fuelbox_jobs::Times;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -42,6 +43,60 @@ pub(crate) struct Took {
     pub(crate) total: Duration,
 }
 
+/// Why a request was not answered, as Triton tells reasons apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Not taken in.
+    Rejected,
+    /// The client went away, or the deadline passed.
+    Canceled,
+    /// The model failed, or the host.
+    Backend,
+    /// The request was wrong.
+    Other,
+}
+
+impl Reason {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
+
+    /// The label's value.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "REJECTED",
+            Self::Canceled => "CANCELED",
+            Self::Backend => "BACKEND",
+            Self::Other => "OTHER",
+        }
+    }
+}
+
+impl From<Code> for Reason {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::PaymentRequired
+            | Code::InFlight
+            | Code::RateLimited
+            | Code::Busy
+            | Code::Stopping
+            | Code::Unavailable => Self::Rejected,
+            Code::Deadline | Code::RequestTimeout => Self::Canceled,
+            Code::ModelFailed | Code::HostFault => Self::Backend,
+            Code::BadInput
+            | Code::Unauthenticated
+            | Code::Forbidden
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::Conflict
+            | Code::TooLarge
+            | Code::UnsupportedMedia
+            | Code::KeyReused
+            | Code::PackageRefused
+            | Code::NotSupported => Self::Other,
+        }
+    }
+}
+
 /// The statistics of one model, since the server started.
 #[derive(Debug, Default)]
 pub(crate) struct ModelStats {
@@ -49,6 +104,8 @@ pub(crate) struct ModelStats {
     pub(crate) success: Phase,
     /// Not answered, whatever the reason.
     pub(crate) fail: Phase,
+    /// The same by reason, in the order of [`Reason::ALL`].
+    reasons: [AtomicU64; Reason::ALL.len()],
     /// From admission to a worker.
     pub(crate) queue: Phase,
     /// Decoding requests.
@@ -83,9 +140,20 @@ impl ModelStats {
         self.last_unix_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Counts a request that came to nothing.
+    /// Counts a request that came to nothing because it was wrong.
     pub(crate) fn failed(&self, total: Duration) {
+        self.failed_for(total, Reason::Other);
+    }
+
+    /// Counts a request that came to nothing.
+    pub(crate) fn failed_for(&self, total: Duration, reason: Reason) {
         self.fail.add(total);
+        self.reasons[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that came to nothing for this reason.
+    pub(crate) fn failures(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize].load(Ordering::Relaxed)
     }
 
     /// Counts what was paid.

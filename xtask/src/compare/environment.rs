@@ -1,10 +1,11 @@
 //! The peers' surroundings, all of them under `target/compare`: made once, used again.
 
 use super::{peer::Peer, results::*};
+use crate::tools::{need, output, root, target_folder, works};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -41,7 +42,7 @@ pub(super) struct Variant {
 impl Environment {
     /// Builds what is to be built and installs what is to be installed.
     pub(super) fn prepare() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
+        let root = root()?;
         let target = target_folder(root)?;
         let folder = target.join("compare");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -145,15 +146,6 @@ impl Environment {
     }
 }
 
-/// Cargo is asked, as settings can move it.
-fn target_folder(root: &Path) -> Result<PathBuf> {
-    let mut metadata = Command::new(env!("CARGO"));
-    metadata.args(["metadata", "--format-version=1", "--no-deps"]).current_dir(root);
-    let metadata: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
-    let folder = metadata["target_directory"].as_str();
-    folder.map(PathBuf::from).context("cargo metadata has no target_directory")
-}
-
 /// A virtual environment with onnxruntime.
 fn python(folder: &Path) -> Result<PathBuf> {
     need("python3", "Python 3.10 or later with its venv module (Debian: python3 python3-venv)")?;
@@ -193,46 +185,4 @@ fn node(folder: &Path) -> Result<()> {
     let status = npm.arg("onnxruntime-web").current_dir(&folder).stdout(Stdio::null()).status()?;
     ensure!(status.success(), "npm cannot install onnxruntime-web: is there a package registry?");
     Ok(())
-}
-
-fn need(program: &str, install: &str) -> Result<()> {
-    ensure!(
-        works(Command::new(program).arg("--version")),
-        "{program} is missing: install {install}"
-    );
-    Ok(())
-}
-
-fn works(command: &mut Command) -> bool {
-    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// What a program prints; the first of its complaints where it fails.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{:?}", command.get_program()))?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    ensure!(output.status.success(), "{}", first.trim_start_matches("Error: "));
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_program_is_named_with_what_to_install() {
-        let error = need("no-such-program", "Something 1.0").expect_err("missing").to_string();
-        assert_eq!(error, "no-such-program is missing: install Something 1.0");
-        assert!(need("cargo", "Rust").is_ok());
-    }
-
-    #[test]
-    fn a_program_that_fails_is_quoted() {
-        let script = "echo out; echo; echo 'Error: no such model' >&2; echo more >&2; exit 1";
-        let error = output(Command::new("sh").args(["-c", script])).expect_err("fails");
-        assert_eq!(error.to_string(), "no such model");
-        assert_eq!(output(Command::new("echo").arg("out")).expect("works"), "out\n");
-    }
 }

@@ -5,9 +5,6 @@
 //! figures and a chart. The command fails when answers differ by more than a tolerance, and when
 //! variants of fuelbox differ at all; no figure of speed makes it fail.
 
-mod statistics;
-mod units;
-mod machine;
 mod protocol;
 mod peer;
 mod results;
@@ -20,6 +17,7 @@ mod goals;
 mod report;
 mod chart;
 
+use crate::{machine, statistics, units};
 use anyhow::{Context, Result, bail};
 use environment::{Environment, ModelFiles, Variant};
 use machine::Machine;

@@ -17,7 +17,11 @@ pub(crate) mod replay;
 pub(crate) mod audit;
 pub(crate) mod log;
 pub(crate) mod keys;
+pub(crate) mod access;
 pub(crate) mod serve;
+pub(crate) mod infer;
+pub(crate) mod publisher_key;
+pub(crate) mod push;
 pub(crate) mod completions;
 pub(crate) mod man;
 
@@ -55,14 +59,25 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => audit::audit(&args, &global),
         Command::Log(args) => log::log(args, &global),
         Command::Keys(args) => keys::keys(args, &global),
-        Command::Serve(args) => serve::serve(args, &global),
+        Command::Access(args) => access::access(args, &global),
+        Command::Serve(args) => serve::serve(*args, &global),
+        Command::Infer(args) => infer::infer(&args, &global),
+        Command::PublisherKey(args) => publisher_key::publisher_key(args, &global),
+        Command::Push(args) => push::push(&args, &global),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
         // Its exit code is between the engine and its child.
-        Command::CompileWorker { codegen } => return Ok(fuelbox_engine::worker_main(&codegen)),
+        Command::CompileWorker { codegen } => {
+            // Jobs that are served beside it come first.
+            let _ = rustix::process::nice(COMPILE_NICE);
+            return Ok(fuelbox_engine::worker_main(&codegen));
+        }
     };
     exit.map(ExitCode::from)
 }
+
+/// How much a compile worker gives way: beside it, a thread at 0 gets nine times its time.
+const COMPILE_NICE: i32 = 10;
 
 /// Writes one JSON object to stdout, or a text for people.
 fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {

@@ -1,4 +1,8 @@
 //! `fuelbox serve`: the data folder as a service over HTTP and gRPC.
+//!
+//! options -> open ports -> open data folder -> first key -> serve, until told to stop.
+
+mod options;
 
 use crate::{
     args::Global,
@@ -7,94 +11,66 @@ use crate::{
 };
 use fuelbox_jobs::{Host, NewAccessKey, Scope};
 use fuelbox_ledger::ParseAccountIdError;
-use fuelbox_server::{ServeError, Server, TlsFiles};
+use fuelbox_server::{Addresses, ServeError, Server};
 use std::{
     io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
-    time::Duration,
 };
 
-const EXAMPLES: &str = "\
-Examples:
-  fuelbox serve --data ./data
-  fuelbox serve --data /var/lib/fuelbox --http 0.0.0.0:8000 --tls-cert cert.pem --tls-key key.pem
-";
-
-/// Serve models over HTTP and gRPC: the Open Inference Protocol, and fuelbox's own API.
-///
-/// The first start on a data folder makes an operator's access key and prints it, once.
-#[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct ServeArgs {
-    /// Listen here for HTTP. Port 0 is any that is free.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
-    http: SocketAddr,
-
-    /// Listen here for gRPC.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8001")]
-    grpc: SocketAddr,
-
-    /// Listen here for metrics and health, without keys.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8002")]
-    metrics: SocketAddr,
-
-    /// Certificate chain for TLS, in PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-
-    /// Private key of the certificate, in PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-
-    /// Let keys travel in the clear beyond this machine: behind something that does TLS.
-    #[arg(long)]
-    insecure: bool,
-
-    /// Run this many jobs at once; as many as there are cores when not given.
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
-
-    /// Let running jobs go on for this many seconds when told to stop.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
-    grace: u64,
-}
+pub(crate) use options::ServeArgs;
 
 /// Runs the command.
 pub(crate) fn serve(args: ServeArgs, global: &Global) -> Result<Exit> {
     let folder = data::place(global)?;
-    let mut config = fuelbox_server::Config {
-        http: args.http,
-        grpc: args.grpc,
-        metrics: args.metrics,
-        insecure: args.insecure,
-        tls: args
-            .tls_cert
-            .zip(args.tls_key)
-            .map(|(certificates, key)| TlsFiles { certificates, key }),
-        ..fuelbox_server::Config::default()
-    };
-    config.limits.grace = Duration::from_secs(args.grace);
+    let (format, filter) = args.log();
+    let _logs = fuelbox_server::logs(format, filter)
+        .map_err(|error| Failure::message(Exit::Usage, error))?;
+    let (workers, config) = (args.workers(), args.config());
+    let has_tls = config.tls.is_some();
     // Ports first: a second server is told so before it touches anything.
     let server = Server::bind(config).map_err(of_serve)?;
-    let host = data::open(global, &folder, args.workers)?.host;
-    let host = Arc::new(host);
+    let host = match data::try_open(global, &folder, workers)? {
+        Ok(open) => Arc::new(open.host),
+        Err(error) if data::is_locked(&error) => {
+            let path = folder.path().display();
+            let text =
+                format!("{path}: another process works on this data folder: a server, perhaps");
+            return Err(Failure::message(Exit::Host, text));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let key = first_key(&host)?;
     let addresses = server.addresses();
-    let mut text = String::new();
-    if let Some(key) = first_key(&host)? {
-        text = format!("operator key: {key}\n");
-    }
-    text.push_str(&format!(
-        "HTTP {}\ngRPC {}\nmetrics {}\n",
-        addresses.http, addresses.grpc, addresses.metrics
-    ));
+    tell_people(global, &addresses, has_tls, folder.path(), key.is_some());
+    tell_programs(&addresses, key.as_deref());
+    server.run(host, folder).map_err(of_serve)?;
+    Ok(Exit::Completed)
+}
+
+/// What programs read: one thing a line, the same in every version.
+fn tell_programs(addresses: &Addresses, key: Option<&str>) {
+    let Addresses { http, grpc, metrics } = addresses;
+    let key = key.map_or_else(String::new, |key| format!("operator key: {key}\n"));
+    let text = format!("{key}HTTP {http}\ngRPC {grpc}\nmetrics {metrics}\n");
     let mut out = io::stdout().lock();
     // A reader that went away does not stop a server.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    drop(out);
-    server.run(host, folder).map_err(of_serve)?;
-    Ok(Exit::Completed)
+}
+
+/// What people read.
+fn tell_people(global: &Global, addresses: &Addresses, has_tls: bool, data: &Path, new_key: bool) {
+    let verbosity = global.verbosity();
+    let Addresses { http, grpc, metrics } = addresses;
+    let scheme = if has_tls { "https" } else { "http" };
+    verbosity.note(format_args!(
+        "serving {} on {scheme}://{http} (gRPC on {grpc}, metrics on http://{metrics}/metrics)",
+        data.display()
+    ));
+    if new_key {
+        verbosity.note("the operator key below is shown this once: keep it");
+    }
+    verbosity.note("Ctrl-C stops the server in order, a second one at once");
 }
 
 /// The key of a data folder that has none.
@@ -110,15 +86,41 @@ fn first_key(host: &Host) -> Result<Option<String>> {
         name: Some("first operator key".into()),
         ..NewAccessKey::new(operator, Scope::Operator)
     };
-    let (_, secret) = access.create(wanted).map_err(|error| Failure::message(Exit::Host, error))?;
+    let (_, secret) = access.create(wanted)?;
     Ok(Some(secret.to_string()))
 }
 
 fn of_serve(error: ServeError) -> Failure {
-    let exit = match &error {
-        ServeError::Config(_) => Exit::Usage,
-        ServeError::Tls(_) => Exit::BadInput,
-        ServeError::Bind { .. } | ServeError::Io(_) => Exit::Host,
-    };
-    Failure::message(exit, error)
+    match error {
+        ServeError::Config(error) => Failure::message(Exit::Usage, error),
+        ServeError::Tls(error) => Failure::message(Exit::BadInput, error),
+        ServeError::Bind { name, address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            let text = format!(
+                "{name}: another process listens on {address}; choose another port with --{}",
+                name.to_lowercase()
+            );
+            Failure::message(Exit::Host, text)
+        }
+        error @ (ServeError::Bind { .. } | ServeError::Io(_)) => {
+            Failure::message(Exit::Host, error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_told_with_its_option() {
+        let bind = |name, kind: io::ErrorKind| {
+            let address = ([127, 0, 0, 1], 8001).into();
+            of_serve(ServeError::Bind { name, address, source: kind.into() }).to_string()
+        };
+        let text =
+            "gRPC: another process listens on 127.0.0.1:8001; choose another port with --grpc";
+        assert_eq!(bind("gRPC", io::ErrorKind::AddrInUse), text);
+        let text = "HTTP on 127.0.0.1:8001: permission denied";
+        assert_eq!(bind("HTTP", io::ErrorKind::PermissionDenied), text);
+    }
 }

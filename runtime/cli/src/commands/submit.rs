@@ -77,39 +77,39 @@ pub(crate) struct SubmitArgs {
 pub(crate) struct ShownArgs {
     /// Write the signed receipt to this file.
     #[arg(long, value_name = "FILE")]
-    receipt: Option<PathBuf>,
+    pub(super) receipt: Option<PathBuf>,
 
     /// Write the outputs to this .npz file as well.
     #[arg(long, short, value_name = "FILE.npz", value_parser = parse_npz)]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
 
     /// Names of a classifier's classes, one a line; otherwise those of the package.
     #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    pub(super) labels: Option<PathBuf>,
 
     /// Print one JSON object instead of the table.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Limits of a job, each of them part of the price that is held.
 #[derive(clap::Args, Debug)]
-struct WantedArgs {
+pub(super) struct WantedArgs {
     /// Most fuel of the run [default: what the package asks for, otherwise 100G].
     #[arg(long, value_name = "FUEL", value_parser = units::fuel)]
-    fuel_limit: Option<u64>,
+    pub(super) fuel_limit: Option<u64>,
 
     /// Most linear memory [default: what the package asks for, otherwise 4GiB].
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
-    memory_limit: Option<u64>,
+    pub(super) memory_limit: Option<u64>,
 
     /// Most fuel of a load, should these input shapes be new [default: 10G].
     #[arg(long, value_name = "FUEL", value_parser = units::fuel)]
-    load_fuel_limit: Option<u64>,
+    pub(super) load_fuel_limit: Option<u64>,
 
     /// Most wall-clock time, waiting included. A job that it stops is billed, and not repeatable.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
-    deadline: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
 }
 
 #[derive(Serialize)]

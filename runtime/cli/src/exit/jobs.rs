@@ -2,8 +2,8 @@
 
 use super::{Exit, Failure, words};
 use fuelbox_jobs::{
-    FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError, SpendError,
-    State,
+    AccessKeyError, FolderError, Full, HostFault, JobError, PriceError, PublishError, ReplayError,
+    SpendError, State,
 };
 use fuelbox_ledger::{OpenError, Rejected, StoreError};
 
@@ -12,11 +12,18 @@ impl Exit {
     pub(crate) fn of_job(state: State, verdict: Option<&str>) -> Self {
         match (state, verdict) {
             (State::Succeeded, _) => Self::Completed,
-            (State::Failed, Some("out_of_fuel")) => Self::Limit,
-            (State::Failed, _) => Self::Guest,
+            (State::Failed, verdict) => Self::of_failed(verdict),
             // Not in time, or stopped.
             (State::Queued | State::Running | State::Cancelled, _) => Self::Limit,
             (State::Faulted, _) => Self::Host,
+        }
+    }
+
+    /// The same of a job whose guest failed.
+    pub(crate) fn of_failed(verdict: Option<&str>) -> Self {
+        match verdict {
+            Some("out_of_fuel") => Self::Limit,
+            _ => Self::Guest,
         }
     }
 
@@ -138,6 +145,23 @@ impl From<PublishError> for Failure {
             PublishError::Spend(ref error) => Exit::of_spend(error),
             PublishError::Price(ref error) => Exit::of_price(error),
             PublishError::Fault(_) => Exit::Host,
+        };
+        Self::message(exit, words(&error))
+    }
+}
+
+impl From<AccessKeyError> for Failure {
+    fn from(error: AccessKeyError) -> Self {
+        let exit = match &error {
+            AccessKeyError::UnknownKey { .. }
+            | AccessKeyError::NoScope
+            | AccessKeyError::Kind { .. }
+            | AccessKeyError::SpacesWithoutPublisher
+            | AccessKeyError::Space(_)
+            | AccessKeyError::Spaces { .. }
+            | AccessKeyError::Name { .. } => Exit::BadInput,
+            AccessKeyError::Rejected(error) => Exit::of_rejected(error),
+            AccessKeyError::Random(_) | AccessKeyError::Fault(_) => Exit::Host,
         };
         Self::message(exit, words(&error))
     }

@@ -22,7 +22,7 @@ pub(crate) fn table(report: &Report, labels: Option<&Labels>) -> String {
 }
 
 /// What a job gave, and an empty line.
-pub(super) fn answer(outputs: &[Tensor], labels: Option<&Labels>) -> String {
+pub(crate) fn answer(outputs: &[Tensor], labels: Option<&Labels>) -> String {
     let mut text = String::new();
     for tensor in outputs {
         let rows = labels.and_then(|labels| classes::rows(tensor, labels, ROWS_SHOWN));

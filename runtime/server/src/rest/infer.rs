@@ -33,7 +33,9 @@ pub(crate) const HEAVY_BYTES: usize = 1 << 20;
 
 impl From<OipError> for Refusal {
     fn from(error: OipError) -> Self {
-        Self::bad(&error).with("reason", error.code())
+        // Its codes are those of docs/formats/oip.md.
+        let code = if error.code() == "too_large" { Code::TooLarge } else { Code::BadInput };
+        Self::new(code, &error).with("reason", error.code())
     }
 }
 

@@ -9,11 +9,16 @@ mod repository;
 pub(crate) use health::{SERVER_NAME, SERVER_VERSION, ready as healthz};
 pub(crate) use infer::HEAVY_BYTES;
 
-use crate::{app::App, problem};
+use crate::{
+    app::App,
+    problem,
+    refusal::{Code, Refusal, excerpt},
+};
 use axum::{
     Router,
+    http::Uri,
     middleware::map_response,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use std::sync::Arc;
 
@@ -48,11 +53,28 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             .route(&model(version, "/stats"), get(models::statistics))
             .route(&model(version, "/infer"), post(infer::infer));
     }
+    for path in NOT_OFFERED {
+        router = router.route(path, any(not_offered));
+    }
     router
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(map_response(problem::as_protocol))
         .with_state(app)
+}
+
+/// Extensions that clients have calls for, and this server does not offer.
+const NOT_OFFERED: [&str; 5] = [
+    "/v2/systemsharedmemory/{*rest}",
+    "/v2/cudasharedmemory/{*rest}",
+    "/v2/trace/setting",
+    "/v2/models/{name}/trace/setting",
+    "/v2/logging",
+];
+
+async fn not_offered(uri: Uri) -> Refusal {
+    let sentence = format!("'{}' is not offered: see the extensions in /v2", excerpt(uri.path()));
+    Refusal::new(Code::NotSupported, sentence)
 }
 
 /// A model in a path.

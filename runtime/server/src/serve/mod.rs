@@ -5,12 +5,16 @@
 
 mod body;
 mod tls;
+pub(crate) mod unread;
 
 pub(crate) use body::{BYTES_S_MIN, BodyBudget, read_body};
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
 
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    seeing::{Connected, Connections},
+};
 use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -25,6 +29,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +51,8 @@ pub(crate) struct Port {
     pub(crate) name: &'static str,
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// How many connections it has.
+    pub(crate) connections: Connections,
 }
 
 impl Port {
@@ -55,7 +62,8 @@ impl Port {
         address: SocketAddr,
         tls: Option<TlsAcceptor>,
     ) -> io::Result<Self> {
-        Ok(Self { name, listener: TcpListener::bind(address).await?, tls })
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self { name, listener, tls, connections: Connections::default() })
     }
 
     /// Where it is.
@@ -97,13 +105,14 @@ impl Port {
             let _ = stream.set_nodelay(true);
             let (server, router, tls) = (server.clone(), router.clone(), self.tls.clone());
             let (watcher, header_time) = (graceful.watcher(), limits.header_time);
+            let connected = Connected::new(&self.connections);
             tokio::spawn(async move {
-                let _place = place;
+                let _place = (place, connected);
                 match tls {
-                    None => connection(&server, stream, router, watcher).await,
+                    None => connection(&server, stream, router, watcher, header_time).await,
                     Some(tls) => {
                         if let Some(stream) = handshake(&tls, stream, header_time).await {
-                            connection(&server, stream, router, watcher).await;
+                            connection(&server, stream, router, watcher, header_time).await;
                         }
                     }
                 }
@@ -163,6 +172,7 @@ async fn connection<S>(
     stream: S,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
+    write_time: Duration,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -170,7 +180,11 @@ async fn connection<S>(
         router,
         |request: hyper::Request<Incoming>| request.map(axum::body::Body::new),
     ));
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    // A client that asks and does not read is let go like one that says nothing.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(write_time));
+    let stream = TokioIo::new(Box::pin(stream));
+    let connection = server.serve_connection(stream, service);
     // Clients come and go; what they had under way is cancelled with their requests.
     if let Err(error) = pin!(watcher.watch(connection)).await {
         tracing::debug!(%error, "connection");

@@ -4,20 +4,20 @@ use serde::Serialize;
 use std::{fs, thread};
 
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Machine {
-    pub(super) cpu: String,
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
     /// Vector extensions that matter for kernels.
-    pub(super) extensions: Vec<&'static str>,
-    pub(super) cores: usize,
-    pub(super) memory_bytes: u64,
-    pub(super) kernel: String,
+    pub(crate) extensions: Vec<&'static str>,
+    pub(crate) cores: usize,
+    pub(crate) memory_bytes: u64,
+    pub(crate) kernel: String,
     /// The load average over one minute before the first round and after the last one.
-    pub(super) load: [String; 2],
+    pub(crate) load: [String; 2],
 }
 
 impl Machine {
     /// This one, with its load now.
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let flags = field(&cpuinfo, "flags");
         let has = |flag: &str| flags.split(' ').any(|other| other == flag);
@@ -35,11 +35,11 @@ impl Machine {
     }
 
     /// Notes the load after the last round.
-    pub(super) fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         self.load[1] = load();
     }
 
-    pub(super) fn has(&self, extension: &str) -> bool {
+    pub(crate) fn has(&self, extension: &str) -> bool {
         self.extensions.contains(&extension)
     }
 }

@@ -4,15 +4,15 @@ use serde::Serialize;
 
 /// A median with the spread around it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
-    pub(super) p10: f64,
-    pub(super) median: f64,
-    pub(super) p90: f64,
+pub(crate) struct Summary {
+    pub(crate) p10: f64,
+    pub(crate) median: f64,
+    pub(crate) p90: f64,
 }
 
 impl Summary {
     /// None of no samples.
-    pub(super) fn of(samples: &[f64]) -> Option<Self> {
+    pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         Some(Self {
             p10: percentile(samples, 0.1)?,
             median: percentile(samples, 0.5)?,
@@ -22,7 +22,7 @@ impl Summary {
 }
 
 /// The value below which this part of the samples lies, between two samples by linear interpolation.
-pub(super) fn percentile(samples: &[f64], part: f64) -> Option<f64> {
+pub(crate) fn percentile(samples: &[f64], part: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = part.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
@@ -31,12 +31,12 @@ pub(super) fn percentile(samples: &[f64], part: f64) -> Option<f64> {
 }
 
 /// See [`percentile`].
-pub(super) fn median(samples: &[f64]) -> Option<f64> {
+pub(crate) fn median(samples: &[f64]) -> Option<f64> {
     percentile(samples, 0.5)
 }
 
 /// The mean of ratios: that of `a / b` is the inverse of that of `b / a`.
-pub(super) fn geometric_mean(ratios: &[f64]) -> Option<f64> {
+pub(crate) fn geometric_mean(ratios: &[f64]) -> Option<f64> {
     if ratios.is_empty() || ratios.iter().any(|ratio| ratio.is_nan() || *ratio <= 0.0) {
         return None;
     }
@@ -45,7 +45,7 @@ pub(super) fn geometric_mean(ratios: &[f64]) -> Option<f64> {
 
 /// How much longer one took than the other: the ratio of each round, whose two halves saw the same
 /// machine, summed up over rounds.
-pub(super) fn ratio(rounds: &[f64], other: &[f64]) -> Option<Summary> {
+pub(crate) fn ratio(rounds: &[f64], other: &[f64]) -> Option<Summary> {
     let ratios: Vec<_> = rounds.iter().zip(other).map(|(one, other)| one / other).collect();
     Summary::of(&ratios)
 }

@@ -1,9 +1,9 @@
 //! Numbers as people read them.
 
-use super::statistics::Summary;
+use crate::statistics::Summary;
 
 /// A time with three digits: `5.31 us`, `48.2 ms`.
-pub(super) fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e6 => (ns / 1e3, "us"),
         ns if ns < 1e9 => (ns / 1e6, "ms"),
@@ -13,13 +13,13 @@ pub(super) fn time(ns: f64) -> String {
 }
 
 /// A median with its spread: `5.31 us (5.20 .. 6.00)`.
-pub(super) fn times(summary: &Summary) -> String {
+pub(crate) fn times(summary: &Summary) -> String {
     let Summary { p10, median, p90 } = *summary;
     format!("{} ({} .. {})", time(median), time(p10), time(p90))
 }
 
 /// `12.3 MB`, in millions of bytes.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     match bytes as f64 {
         bytes if bytes < 1e6 => format!("{} kB", three_digits(bytes / 1e3)),
         bytes => format!("{} MB", three_digits(bytes / 1e6)),
@@ -27,7 +27,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// `1,234,567`
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
