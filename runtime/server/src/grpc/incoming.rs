@@ -241,7 +241,7 @@ mod tests {
         const PIECE: usize = 64 << 10;
         let allowed = 40 * PIECE;
         for (flag, length, pieces_taken) in [
-            (0, PIECE * 3, 3usize),
+            (0, PIECE * 3, 3_usize),
             (0, PIECE * 3 - 1, 2),
             (0, 100, 0),
             (1, 100, 1),
