@@ -92,7 +92,7 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             request_bytes: 64 << 20,
             bodies_bytes: 512 << 20,
-            package_bytes: 4 << 30,
+            package_bytes: 2 << 30,
             key_rate: 10_000,
             key_burst: 10_000,
             package_jobs: 4_096,

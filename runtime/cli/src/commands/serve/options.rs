@@ -134,7 +134,7 @@ struct LimitArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     bodies_bytes: Option<usize>,
 
-    /// Bytes of a package [default: 4GiB].
+    /// Bytes of a package [default: 2GiB].
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     package_bytes: Option<u64>,
 
