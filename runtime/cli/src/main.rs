@@ -27,6 +27,11 @@ mod commands;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// A request's memory is taken on one thread and given back on another, or on a third. The system's
+/// allocator pays for that with locks: docs/decisions/0016-server.md has the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     match commands::run(cli) {

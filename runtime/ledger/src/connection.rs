@@ -12,8 +12,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS: usize = 64;
 
 /// The writer's pages in memory, in KiB: the inner pages of every table and index up to some ten
-/// million transfers, and the leaves that are written to.
-const WRITER_CACHE_KIB: i64 = 32_768;
+/// million transfers, and the leaves that are written to. No more: when pages of a B-tree were put in
+/// order, SQLite looks at each page in its cache at the end of the transaction.
+const WRITER_CACHE_KIB: i64 = 8_192;
 
 /// A reader's pages in memory, in KiB. Beside it there is the kernel's cache.
 const READER_CACHE_KIB: i64 = 4_096;
