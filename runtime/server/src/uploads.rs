@@ -21,7 +21,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::OwnedMutexGuard, task::block_in_place, time::timeout};
+use tokio::{
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    task::block_in_place,
+    time::timeout,
+};
 
 /// Bytes of one part: what is lost at most when a connection breaks behind a proxy that keeps bodies.
 pub(crate) const CHUNK_BYTES_MAX: u64 = 16 << 20;
@@ -125,8 +129,18 @@ fn hash_file(path: &Path) -> io::Result<Sha256> {
     }
 }
 
+/// A file of one request.
+pub(crate) struct Scratch {
+    pub(crate) file: tempfile::NamedTempFile,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Files of requests at once: each may be as large as a package, so they could fill a disk.
+const SCRATCH_MAX: usize = 16;
+
 /// All uploads.
 pub(crate) struct Uploads {
+    scratch: Arc<Semaphore>,
     folder: PathBuf,
     /// Bytes of one upload, and half of what one account may have announced.
     bytes_max: u64,
@@ -136,7 +150,8 @@ pub(crate) struct Uploads {
 impl Uploads {
     /// Opens the folder, and finds what an earlier process left.
     pub(crate) fn open(folder: PathBuf, bytes_max: u64) -> Self {
-        let uploads = Self { folder, bytes_max, known: Mutex::default() };
+        let scratch = Arc::new(Semaphore::new(SCRATCH_MAX));
+        let uploads = Self { scratch, folder, bytes_max, known: Mutex::default() };
         if let Err(error) = uploads.find_earlier() {
             // Without the folder each upload fails by itself; nothing else does.
             tracing::error!(%error, "uploads cannot be read");
@@ -145,9 +160,16 @@ impl Uploads {
     }
 
     /// A place for a file that is whole in one request. Gone when it is dropped.
-    pub(crate) fn scratch(&self) -> Result<tempfile::NamedTempFile, Refusal> {
+    pub(crate) fn scratch(&self) -> Result<Scratch, Refusal> {
+        let place = self.scratch.clone().try_acquire_owned().map_err(|_| {
+            let sentence = format!(
+                "too many packages are being received: allowed are {SCRATCH_MAX}; uploads in parts are not \
+                 among them"
+            );
+            Refusal::new(Code::Busy, sentence).retry_after(Duration::from_secs(10))
+        })?;
         let file = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(&self.folder);
-        file.map_err(|error| Refusal::fault(&error))
+        Ok(Scratch { file: file.map_err(|error| Refusal::fault(&error))?, _place: place })
     }
 
     /// Begins an upload. Blocks.
@@ -411,6 +433,19 @@ mod tests {
         let refusal = write.expect_err("another digest");
         assert_eq!(refusal.members[0].1, "bad_digest");
         assert!(uploads.find(None, &upload.id).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn files_of_requests_are_few() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let uploads = Uploads::open(folder.path().to_owned(), 1_000);
+        let mut open: Vec<_> =
+            (0..SCRATCH_MAX).map(|_| uploads.scratch().expect("a place")).collect();
+        assert_eq!(uploads.scratch().err().map(|refusal| refusal.code), Some(Code::Busy));
+        open.pop();
+        assert!(uploads.scratch().is_ok());
+        drop(open);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
 
     #[test]

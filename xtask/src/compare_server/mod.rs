@@ -94,11 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let with = |server| arguments.servers.contains(&server);
     let (rounds, seconds) =
         if arguments.quick { (1, 1) } else { (arguments.rounds, arguments.seconds) };
-    let packages: &[&str] = match (with(Server::Fuelbox), arguments.quick) {
-        (true, false) => &[FUELBOX, "fuelbox-bench-host"],
-        (true, true) => &[FUELBOX],
-        (false, _) => &[],
-    };
+    let packages: &[&str] = if with(Server::Fuelbox) { &[FUELBOX] } else { &[] };
     let ground =
         Ground::prepare("compare-server", packages, arguments.bin.as_deref(), Built::Release)?;
     let round = Round { seconds, connections: arguments.connections };

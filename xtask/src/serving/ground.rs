@@ -21,6 +21,9 @@ pub(crate) enum Built {
     Dev,
 }
 
+/// The load generator, the writer of models, and a host without a server.
+const TOOLS: [&str; 3] = ["fuelbox-load", "fuelbox-bench-box", "fuelbox-bench-host"];
+
 /// Where everything is.
 pub(crate) struct Ground {
     /// Of the chore, in the target folder.
@@ -64,10 +67,11 @@ impl Ground {
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet"]);
         let programs = match built {
-            // In one go: wasmtime is built for each set of features, and they have one together.
+            // In one go, and the same ones for all chores: wasmtime is built for each set of
+            // features, and these have one together.
             Built::Release => {
                 build.arg("--release");
-                for package in ["fuelbox-load", "fuelbox-bench-box"].iter().chain(packages) {
+                for package in TOOLS.iter().chain(packages) {
                     build.args(["--package", package]);
                 }
                 target.join("release")

@@ -162,7 +162,8 @@ async fn publish_body(
     let expected = content_digest(headers)?;
     let signature = signature_header(headers)?;
     let limits = &app.limits;
-    let mut file = block_in_place(|| app.uploads.scratch())?;
+    let mut scratch = block_in_place(|| app.uploads.scratch())?;
+    let file = &mut scratch.file;
     let mut progress = Progress::start();
     let (bytes_max, pause) = (limits.package_bytes, limits.body_pause);
     receive(body, bytes_max, pause, &mut progress, file.as_file_mut()).await?;
@@ -172,8 +173,9 @@ async fn publish_body(
         let sentence = format!("content-digest: found {found}, the header says {expected}");
         return Err(Refusal::bad(sentence).with("reason", "bad_digest"));
     }
-    let path = file.into_temp_path();
-    send(app, caller, path.to_path_buf(), signature, query).await
+    // The file is there until it is published.
+    let path = file.path().to_path_buf();
+    send(app, caller, path, signature, query).await
 }
 
 /// The file came before.

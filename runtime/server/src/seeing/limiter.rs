@@ -5,8 +5,8 @@ use std::{
     time::Instant,
 };
 
-/// Lines of requests a second. A line costs 5 us of a core, its writing included, so these cost 0.05% of
-/// one; a line for each of 8,000 requests would cost 4%. The rest of the layer costs 0.5 us a request
+/// Lines of requests a second. A line costs some 5 us of a core, its writing included, so these cost 0.05% of
+/// one; a line for each of 8,000 requests would cost 4%. The rest of the layer costs about 0.5 us a request
 /// (optimised, two cores, JSON to nowhere).
 const LINES_S: u64 = 100;
 
