@@ -28,7 +28,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 /// A request's memory is taken on one thread and given back on another, or on a third. The system's
-/// allocator pays for that with locks: docs/decisions/0016-server.md has the figures.
+/// allocator is slow at that: docs/decisions/0016-server.md has the figures.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

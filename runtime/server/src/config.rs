@@ -82,7 +82,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For one machine. A thousand connections take some 50 MB; bodies of 64 MiB hold a batch of a
+    /// For one machine. A thousand connections are as many descriptors as most systems allow; bodies of 64 MiB hold a batch of a
     /// hundred images of 224 x 224; 10,000 requests a second are more than one core answers.
     fn default() -> Self {
         Self {

@@ -28,7 +28,7 @@ use tokio::task::block_in_place;
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Bodies of more than this are taken apart on a thread that need not answer others meanwhile: some
-/// ten milliseconds of JSON.
+/// milliseconds of JSON.
 pub(crate) const HEAVY_BYTES: usize = 1 << 20;
 
 impl From<OipError> for Refusal {
