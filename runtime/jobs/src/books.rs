@@ -172,7 +172,7 @@ impl Books {
             if let Some(hold) = &hold {
                 tx.apply(std::slice::from_ref(hold), now)?;
             }
-            insert_job(tx, &row, State::Queued)?;
+            insert_job(tx, &row, None)?;
             if let Some(blob) = &blob {
                 keep(tx, blob)?;
             }
@@ -308,16 +308,17 @@ fn write_settlement(
     let Settlement { row, result, .. } = settlement;
     let now = result.finished_unix_ms;
     // Whatever may be refused comes first: a work that fails after it wrote costs its batch a retry.
-    match &settlement.hold {
+    let reserved = match &settlement.hold {
         Hold::Reserved(reservation) => {
             tx.apply_reserved(reservation, transfers, now)?;
-            insert_job(tx, row, result.state)?;
+            true
         }
         Hold::Pending => {
             open_job(tx, &row.id)?;
             tx.apply(transfers, now)?;
+            false
         }
-    }
+    };
     let (tables, connection) = tx.extension();
     let index = tables::insert_receipt(
         tables,
@@ -326,27 +327,11 @@ fn write_settlement(
         &result.receipt,
         &result.receipt_digest,
     )?;
-    let sql =
-        "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
-        fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
-        log = ?13, receipt_idx = ?14, share = ?15 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute(params![
-        row.id.as_bytes(),
-        result.state.name(),
-        now.cast_signed(),
-        result.verdict,
-        result.detail,
-        result.output.as_bytes(),
-        result.fuel.cast_signed(),
-        result.memory_bytes.cast_signed(),
-        result.bill.load.map(|(fuel, _)| fuel.cast_signed()),
-        result.credits.micros().cast_signed(),
-        result.receipt_digest.as_bytes(),
-        result.reply,
-        result.log,
-        index.cast_signed(),
-        result.bill.publisher.micros().cast_signed(),
-    ])?;
+    let ended = Ended { result, index };
+    match reserved {
+        true => insert_job(tx, row, Some(ended))?,
+        false => end_job(tx, &row.id, ended)?,
+    }
     if let Some(key) = &settlement.spent_by {
         access_rows::add_spent(tx.connection(), key, result.credits)?;
     }
@@ -402,18 +387,58 @@ fn open_job(tx: &Tx<'_, Tables>, id: &JobId) -> Result<i64, BooksError> {
     Ok(hold)
 }
 
-fn insert_job(tx: &Tx<'_, Tables>, row: &JobRow, state: State) -> Result<(), BooksError> {
-    // A job that is settled at once is open for the length of this transaction.
-    let state = if state.is_final() { State::Running } else { state };
+/// What is written of a job's end.
+#[derive(Clone, Copy)]
+struct Ended<'a> {
+    result: &'a JobResult,
+    /// Of its receipt.
+    index: u64,
+}
+
+fn end_job(tx: &Tx<'_, Tables>, id: &JobId, ended: Ended<'_>) -> rusqlite::Result<()> {
+    let Ended { result, index } = ended;
+    let sql =
+        "UPDATE job SET state = ?2, finished_unix_ms = ?3, verdict = ?4, detail = ?5, output = ?6,
+        fuel = ?7, memory_bytes = ?8, load_fuel = ?9, credits = ?10, receipt = ?11, reply = ?12,
+        log = ?13, receipt_idx = ?14, share = ?15 WHERE id = ?1";
+    tx.connection().prepare_cached(sql)?.execute(params![
+        id.as_bytes(),
+        result.state.name(),
+        result.finished_unix_ms.cast_signed(),
+        result.verdict,
+        result.detail,
+        result.output.as_bytes(),
+        result.fuel.cast_signed(),
+        result.memory_bytes.cast_signed(),
+        result.bill.load.map(|(fuel, _)| fuel.cast_signed()),
+        result.credits.micros().cast_signed(),
+        result.receipt_digest.as_bytes(),
+        result.reply,
+        result.log,
+        index.cast_signed(),
+        result.bill.publisher.micros().cast_signed(),
+    ])?;
+    Ok(())
+}
+
+/// A row for a job that waits; or for one that has ended already, in one go.
+fn insert_job(
+    tx: &Tx<'_, Tables>,
+    row: &JobRow,
+    ended: Option<Ended<'_>>,
+) -> Result<(), BooksError> {
+    let result = ended.map(|ended| ended.result);
     let sql = "INSERT INTO job (id, account, package, state, priority, submitted_unix_ms, deadline_unix_ms,
         seed, fuel_limit, memory_limit, load_limit, hold, input, parameters, key, request,
-        schedule, access_key)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+        schedule, access_key, finished_unix_ms, verdict, detail, output, fuel, memory_bytes,
+        load_fuel, credits, receipt, reply, log, receipt_idx, share)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+        ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
     let inserted = tx.connection().prepare_cached(sql)?.execute(params![
         row.id.as_bytes(),
         row.account.as_str(),
         row.package.as_bytes(),
-        state.name(),
+        result.map_or(State::Queued, |result| result.state).name(),
         row.priority.level(),
         row.submitted_unix_ms.cast_signed(),
         row.deadline_unix_ms.map(u64::cast_signed),
@@ -428,6 +453,19 @@ fn insert_job(tx: &Tx<'_, Tables>, row: &JobRow, state: State) -> Result<(), Boo
         row.request.as_bytes(),
         row.schedule.as_bytes(),
         row.access_key.as_ref().map(AccessKeyId::as_str),
+        result.map(|result| result.finished_unix_ms.cast_signed()),
+        result.map(|result| result.verdict),
+        result.and_then(|result| result.detail.as_deref()),
+        result.map(|result| result.output.as_bytes()),
+        result.map(|result| result.fuel.cast_signed()),
+        result.map(|result| result.memory_bytes.cast_signed()),
+        result.and_then(|result| result.bill.load).map(|(fuel, _)| fuel.cast_signed()),
+        result.map(|result| result.credits.micros().cast_signed()),
+        result.map(|result| result.receipt_digest.as_bytes()),
+        result.map(|result| result.reply.as_slice()),
+        result.map(|result| result.log.as_str()),
+        ended.map(|ended| ended.index.cast_signed()),
+        result.map(|result| result.bill.publisher.micros().cast_signed()),
     ]);
     match (inserted, &row.key) {
         (Ok(_), _) => Ok(webhooks::insert(tx.connection(), row)?),

@@ -21,7 +21,7 @@ const READER_CACHE_KIB: i64 = 4_096;
 
 /// What is left of the log's file when it starts again, in bytes: twice the size at which it is
 /// brought back. A reader that held on to the log for long leaves no large file behind.
-const LOG_BYTES_MAX: i64 = 32 << 20;
+const LOG_BYTES_MAX: i64 = 128 << 20;
 
 /// The one that writes.
 pub(crate) fn for_writing(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreError> {
@@ -40,6 +40,13 @@ pub(crate) fn for_writing(path: &Path, vfs: Option<&str>) -> Result<Connection, 
     // The writer does it itself, after the answers.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "temp_store", "memory")?;
+    Ok(connection)
+}
+
+/// The one that brings the log back while another writes.
+pub(crate) fn for_checkpoints(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreError> {
+    let connection = open(path, vfs, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "full")?;
     Ok(connection)
 }
 

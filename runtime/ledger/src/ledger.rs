@@ -3,6 +3,7 @@
 use crate::{
     account::AccountId,
     book::Book,
+    checkpoints::Checkpoints,
     connection,
     credits::Credits,
     error::{LedgerError, OpenError, StoreError},
@@ -12,7 +13,7 @@ use crate::{
     reader::Reader,
     schema::{self, Component, LEDGER},
     transaction::Tx,
-    writer::{CHECKPOINT_PAGES, Writer},
+    writer::Writer,
 };
 use std::{
     fs::{File, TryLockError},
@@ -76,7 +77,9 @@ impl<E: Extension> Ledger<E> {
         let funds = Arc::new(Funds::default());
         let book = Book::new(connection, extension, funds.clone()).map_err(&store)?;
         let queue = Arc::new(Queue::new());
-        let writer = Writer { book, _lock: lock, checkpoint_at: CHECKPOINT_PAGES };
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        let checkpoints = Checkpoints::start(path.clone(), vfs.clone()).map_err(io)?;
+        let writer = Writer { checkpoints, book, _lock: lock };
         let handle = thread::Builder::new()
             .name("ledger".into())
             .spawn({

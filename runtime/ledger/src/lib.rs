@@ -28,6 +28,7 @@ mod funds;
 mod plan;
 mod entries;
 mod panics;
+mod checkpoints;
 mod book;
 mod transaction;
 mod queue;

@@ -7,6 +7,7 @@
 
 use crate::{
     book::Book,
+    checkpoints::Checkpoints,
     error::StoreError,
     extension::Extension,
     ledger::Lock,
@@ -14,22 +15,16 @@ use crate::{
     queue::{Queue, Waiting},
     transaction::Tx,
 };
-use rusqlite::{DEFAULT_NAME, wal::CheckpointMode};
 
 /// Works in one transaction at most: a bound on what is answered late and on what is done again.
 const BATCH_MAX: usize = 1_024;
 
-/// The log is brought back into the database when it has this many pages of 4 KiB: 16 MiB. A page that
-/// many transactions changed is written back once, so a larger log saves writes; a smaller one is read
-/// faster after a crash.
-pub(crate) const CHECKPOINT_PAGES: i32 = 4_096;
-
 pub(crate) struct Writer<E: Extension> {
+    /// Its connection is closed before that of the book, which is the last.
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) book: Book<E>,
-    /// Held until the connection is closed.
+    /// Held until the connections are closed.
     pub(crate) _lock: Lock,
-    /// Pages at which the log is next brought back.
-    pub(crate) checkpoint_at: i32,
 }
 
 /// How a work went.
@@ -66,7 +61,8 @@ impl<E: Extension> Writer<E> {
         let mut batch = Vec::new();
         while queue.take(&mut batch, BATCH_MAX) {
             self.work_off(queue, &mut batch);
-            self.checkpoint();
+            // After the answers: nobody waits for it who does not come next.
+            self.checkpoints.after_commit(&self.book.connection);
         }
     }
 
@@ -141,23 +137,6 @@ impl<E: Extension> Writer<E> {
                 self.book.roll_back();
                 error.map_or(Ok(()), Err)
             }
-        }
-    }
-
-    /// Keeps the log short. After the answers: nobody waits for it who does not come next.
-    fn checkpoint(&mut self) {
-        let pages = |mode| {
-            self.book.connection.wal_checkpoint_v2(DEFAULT_NAME, mode).map_or(0, |(log, _)| log)
-        };
-        let log = pages(CheckpointMode::NOOP);
-        if log < CHECKPOINT_PAGES {
-            self.checkpoint_at = CHECKPOINT_PAGES;
-        } else if log >= self.checkpoint_at {
-            // When it fails, nothing is lost. When a reader holds on to old pages, part of it is done,
-            // and the log starts again later. Both are tried again, but not at every commit: each
-            // try is a sync.
-            pages(CheckpointMode::PASSIVE);
-            self.checkpoint_at = log.saturating_add(CHECKPOINT_PAGES / 4);
         }
     }
 }

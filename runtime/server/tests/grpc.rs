@@ -14,7 +14,10 @@ use fuelbox_abi::{
     DataType, Dim, Dims, Envelope, Kind, Role, Shape, TensorSpec, TensorView, push_string_element,
 };
 use fuelbox_jobs::{Config as HostConfig, JobFilter, QueueLimits, Scope, State};
-use fuelbox_test_support::guest::{Guest, encode};
+use fuelbox_test_support::{
+    another_secret,
+    guest::{Guest, encode},
+};
 use prost::{Message, bytes::Bytes};
 use protocol::{
     grpc_inference_service_client::GrpcInferenceServiceClient,
@@ -457,7 +460,7 @@ fn whoever_has_no_valid_key_learns_nothing_and_sends_nothing() {
     let client = Client::new(&served);
     let revoked = support::key(&served.host, "alice", &[Scope::Caller]);
     served.host.access().revoke(&revoked[4..20].parse().unwrap()).unwrap();
-    let wrong = format!("{}A", &served.alice[..served.alice.len() - 1]);
+    let wrong = another_secret(&served.alice);
     let keys = [revoked.as_str(), &wrong, "fbx_", "x"];
     let answers: Vec<_> = keys
         .iter()

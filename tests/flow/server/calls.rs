@@ -1,6 +1,7 @@
 //! Jobs by `fuelbox infer`: what it prints, what it costs, and how it ends.
 
 use super::*;
+use fuelbox_test_support::another_secret;
 
 #[test]
 fn an_answer_is_what_a_run_gives_with_its_bill() {
@@ -105,7 +106,7 @@ fn what_is_refused_has_the_code_that_it_has_without_a_server() {
     site.ok(&format!("access revoke {}", revoked["id"].as_str().unwrap()));
     let made = site.key("alice", "caller", "");
     let key = made["key"].as_str().unwrap();
-    site.write_key("wrong.key", &format!("{}A", &key[..key.len() - 1]));
+    site.write_key("wrong.key", &another_secret(key));
     site.write_key("none.key", "a secret of another kind");
     fs::write(site.path("bad.json"), "{").unwrap();
     let serving = site.serve("");

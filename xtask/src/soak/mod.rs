@@ -79,9 +79,9 @@ fn soak(ground: &Ground, arguments: &Arguments) -> Result<Outcome> {
     let mut server = folder.serve()?;
     eprintln!("capacity ...");
     let closed = mix.capacity(ground, &server, seconds)?;
-    let capacity_per_s = closed.iter().map(|(_, report)| report.requests_per_s).sum();
+    let capacity_per_s: f64 = closed.iter().map(|(_, report)| report.requests_per_s).sum();
     eprintln!("{capacity_per_s:.0} requests/s; now twice of that for {seconds:.0} s ...");
-    let (reports, memory) = mix.overload(ground, &mut server, capacity_per_s, seconds)?;
+    let (reports, memory) = mix.overload(ground, &mut server, &closed, seconds)?;
     server.stop()?;
     let tallies = load::by_account(closed.iter().chain(&reports).map(|(_, report)| report));
     let books = Books::read(&folder, arguments.replays)?;

@@ -43,7 +43,7 @@ pub(super) fn table(outcome: &Outcome) -> String {
     if let Some([first, last]) = memory.thirds() {
         let _ = writeln!(
             text,
-            "\nmemory: {} in the first third, {} in the last (in no file: {}, {}){}",
+            "\nmemory: {} in the first third after the warm-up, {} in the last (in no file: {}, {}){}",
             bytes(first.0 as u64),
             bytes(last.0 as u64),
             bytes(first.1 as u64),
