@@ -3,7 +3,7 @@
 
 use fuelbox_engine::{
     Cache, Cancel, Compiler, Engine, GuestModule, JobLimits, LoadTerms, Model, ModelError, Options,
-    Package, Verdict,
+    Package, Verdict, WorkerLimits,
 };
 use fuelbox_test_support::{guest::Guest, host::Host};
 use std::{
@@ -25,7 +25,8 @@ fn two_that_need_the_same_guest_compile_it_once() {
     let mut arguments = vec![OsString::from("-c"), SLOW_COMPILER.into(), "sh".into()];
     arguments.extend([calls.clone().into(), go.clone().into()]);
     arguments.push(env!("CARGO_BIN_EXE_fuelbox").into());
-    let compiler = Compiler::Worker { program: "/bin/sh".into(), arguments };
+    let compiler =
+        Compiler::Worker { program: "/bin/sh".into(), arguments, limits: WorkerLimits::default() };
     // As two processes would: each has opened the cache by itself.
     let engine = || {
         let cache = Cache::open(folder.path().join("cache")).unwrap();

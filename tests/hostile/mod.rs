@@ -4,6 +4,7 @@ mod verdicts;
 mod kernels;
 mod isolation;
 mod modules;
+mod workers;
 mod packages;
 mod onnx;
 mod faults;

@@ -186,6 +186,134 @@ fn bombs_for_the_compiler_are_refused_at_the_limit() {
 }
 
 #[test]
+fn sizes_are_bounded_at_the_limit_and_not_before() {
+    let host = Host::fresh(Options::default());
+    let exit = "(import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32)))";
+    let import = |count: usize| importing(&exit.repeat(count));
+    let memory = |pages: u64| Guest { memory: pages.to_string(), ..Guest::default() }.wasm();
+    let custom = |count: usize| with(&"(@custom \"x\" \"y\")".repeat(count));
+    let table = "(table $t 100000 funcref) (func $f)";
+    let segments = |count: usize| {
+        with(&format!("{table}{}", "(elem (table $t) (i32.const 0) func)".repeat(count)))
+    };
+    let elements = |count: usize| {
+        with(&format!("{table} (elem (table $t) (i32.const 0) func{})", " $f".repeat(count)))
+    };
+    let own = own();
+    let locals = |count: usize| {
+        let function = |count: usize| format!("(func (local{}))", " i64".repeat(count));
+        with(&format!("{}{}", function(8_192).repeat(count / 8_192), function(count % 8_192)))
+    };
+    let types = |count: usize| {
+        // No two alike: the bits of a number as parameters.
+        let parameters = |number: usize| {
+            let bits = (0..16).map(|bit| if number >> bit & 1 == 1 { " i32" } else { " i64" });
+            format!("(type (func (param{})))", bits.collect::<String>())
+        };
+        with(&(0..count).map(parameters).collect::<String>())
+    };
+    let exports = |count: usize| {
+        let export = |number| format!("(func (export \"e{number}\"))");
+        with(&(0..count).map(export).collect::<String>())
+    };
+    let functions = |count: usize| with(&"(func)".repeat(count));
+    let data = |count: usize| with(&"(data (i32.const 0) \"\")".repeat(count));
+    for (fits, over, expected) in [
+        (import(256), import(257), "imports: found 257, allowed are 256".to_owned()),
+        (memory(4_096), memory(4_097), format!("bytes of initial memory: found {}", 4_097 << 16)),
+        (
+            custom(100 - own.custom),
+            custom(101 - own.custom),
+            "custom sections: found 101, allowed are 100".into(),
+        ),
+        (segments(1_000), segments(1_001), "element segments: found 1001, allowed are 1000".into()),
+        (elements(100_000), elements(100_001), "elements in all: found 100001".into()),
+        (
+            locals(2_000_000 - own.locals),
+            locals(2_000_001 - own.locals),
+            "locals in all: found 2000001, allowed are 2000000".into(),
+        ),
+        (types(10_000 - own.types), types(10_001 - own.types), "types: found 10001".into()),
+        (exports(1_000 - own.exports), exports(1_001 - own.exports), "exports: found 1001".into()),
+        (
+            functions(100_000 - own.functions),
+            functions(100_001 - own.functions),
+            "functions: found 100001, allowed are 100000".into(),
+        ),
+        (data(100_000 - own.data), data(100_001 - own.data), "data segments: found 100001".into()),
+    ] {
+        // One that fits may be refused for something else, or not answer; its size is no reason.
+        if let Err(error) = host.open(fits) {
+            let what = expected.split(':').next().unwrap();
+            assert!(!error.to_string().contains(what), "{error}");
+        }
+        check(over, &expected);
+    }
+}
+
+/// What a guest has without extras.
+struct Own {
+    types: usize,
+    functions: usize,
+    exports: usize,
+    data: usize,
+    locals: usize,
+    /// The names, in the text form's binary.
+    custom: usize,
+}
+
+fn own() -> Own {
+    use wasmparser::{Parser, Payload};
+    let mut own = Own { types: 0, functions: 0, exports: 0, data: 0, locals: 0, custom: 0 };
+    for payload in Parser::new(0).parse_all(&Guest::default().wasm()) {
+        match payload.unwrap() {
+            Payload::TypeSection(section) => own.types = section.count() as usize,
+            Payload::FunctionSection(section) => own.functions = section.count() as usize,
+            Payload::ExportSection(section) => own.exports = section.count() as usize,
+            Payload::DataSection(section) => own.data = section.count() as usize,
+            Payload::CustomSection(_) => own.custom += 1,
+            Payload::CodeSectionEntry(body) => {
+                let locals = body.get_locals_reader().unwrap().into_iter();
+                own.locals += locals.map(|local| local.unwrap().0 as usize).sum::<usize>();
+            }
+            _ => {}
+        }
+    }
+    own
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let guest = Guest {
+        imports: "(import \"env\" \"a\" (func)) (import \"env\" \"b\" (func))
+            (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i64)))"
+            .into(),
+        memory: "3".into(),
+        extra: "(func $boot) (start $boot) (table 100001 funcref) (data \"passive\")
+            (func (export \"fuelbox:global:0\"))"
+            .into(),
+        ..Guest::default()
+    };
+    let wasm = parse(&guest.wat().replace("\"fuelbox_run\"", "\"fuelbox_ran\""));
+    let found = refusal(wasm);
+    assert!(found.starts_with("module: 8 things are not allowed: import 'env::a'"), "{found}");
+    for expected in [
+        "; import 'env::b' is not allowed; table elements: found 100001, allowed are 100000; ",
+        "; export 'fuelbox:global:0': names that start with",
+        "; found a start function",
+        "; data segment 2 is passive",
+        "; import 'proc_exit' has type (i64) -> (), expected (i32) -> (); ",
+        "; export 'fuelbox_run' is missing",
+    ] {
+        assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
+    }
+    let many = "(import \"env\" \"a\" (func))".repeat(20);
+    let found = refusal(importing(&many));
+    assert!(found.starts_with("module: 20 things are not allowed: "), "{found}");
+    assert!(found.ends_with("; import 'env::a' is not allowed; and 4 more"), "{found}");
+}
+
+#[test]
 fn bytes_that_are_no_module_are_refused() {
     let good = Guest::default().wasm();
     check(Vec::new(), "module: unexpected end");

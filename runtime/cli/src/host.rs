@@ -7,6 +7,7 @@ use crate::{
 use anyhow::Context;
 use fuelbox_engine::{
     Cache, Compiler, Engine, GuestModule, Isa, JobLimits, Model, ModelError, Options, Package,
+    WorkerLimits,
 };
 use std::{
     cell::Cell,
@@ -28,7 +29,7 @@ pub(crate) fn cache(chosen: Option<PathBuf>) -> Result<Cache> {
 pub(crate) fn engine(cache: Cache) -> Result<Engine> {
     let program = env::current_exe().context("the path of this program").or_exit(Exit::Host)?;
     let arguments = vec![WORKER_COMMAND.into()];
-    let compiler = Compiler::Worker { program, arguments };
+    let compiler = Compiler::Worker { program, arguments, limits: WorkerLimits::default() };
     let kernels = kernels()?;
     Ok(Engine::new(cache, Options { compiler, kernels, ..Options::default() })?)
 }

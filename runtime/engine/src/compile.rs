@@ -1,32 +1,30 @@
-//! Compiling: a husk becomes machine code, in a worker process that can be stopped.
+//! Compiling: a stranger's module becomes machine code and an initial memory, in a worker process.
 //!
-//! A compiler is no security boundary: a crafted module may take it any time and memory. So the work
-//! is done by a child with limits on both ([`worker_main`]); what it breaks is its own.
+//! Neither a parser nor a compiler is a security boundary: a crafted module may take them any time and
+//! memory, or find a bug in them. So all of the work is done by a child ([`worker_main`]) that can do
+//! nothing else (`confine`), within limits on time and memory. However it dies, the upload is refused, and the
+//! host goes on. What it makes is code that the host will run: that is trusted, as the compiler is.
 
 use crate::{
+    confine,
+    frame::{self, Answer, AnswerLimits, Compiled},
+    limits::constants::{INITIAL_BYTES_MAX, MODULE_BYTES_MAX},
     profile::{Codegen, Profile, config},
-    split::Husk,
+    split::{Split, split},
+    validate::validate,
 };
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use std::{
     ffi::OsString,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// Longest time a worker may take. The stock guest takes 7 to 10 s on two cores; a machine under
-/// load several times that.
-const WALL_MAX: Duration = Duration::from_secs(300);
-/// Processor seconds, of all its threads together.
-const CPU_SECONDS_MAX: u64 = 600;
-/// Address space: the stock guest's compilation peaks at a quarter of this.
-const ADDRESS_BYTES_MAX: u64 = 8 << 30;
-/// Largest artifact; machine code is three to five times the size of Wasm.
-const ARTIFACT_BYTES_MAX: u64 = 1 << 30;
+/// From the end of a worker's output to its own, when it dies.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// What is kept of a worker's last words.
 const STDERR_BYTES_MAX: u64 = 4096;
 
@@ -42,18 +40,25 @@ pub enum Compiler {
         program: PathBuf,
         /// Usually the name of a hidden command.
         arguments: Vec<OsString>,
+        /// When it is stopped.
+        limits: WorkerLimits,
     },
 }
 
-/// Machine code that this host made.
-#[derive(Debug)]
-pub(crate) struct Artifact {
-    bytes: Vec<u8>,
+/// What a compile worker may take, beside its limits on CPU time (600 s) and address space (8 GiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerLimits {
+    /// From its start to its end.
+    pub time: Duration,
+    /// Machine code that it may give, in bytes.
+    pub artifact_bytes: u64,
 }
 
-impl Artifact {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+impl Default for WorkerLimits {
+    /// 300 s: the stock guest takes 7 to 10 s on two cores, a machine under load several times that.
+    /// 1 GiB: machine code is three to five times the size of Wasm.
+    fn default() -> Self {
+        Self { time: Duration::from_secs(300), artifact_bytes: 1 << 30 }
     }
 }
 
@@ -61,43 +66,74 @@ impl Artifact {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CompileError {
+    /// The module is not allowed: everything that is wrong with it. The publisher's fault.
+    #[error("{message}")]
+    Invalid { message: String },
     /// The compiler refused the module. The publisher's fault.
     #[error("the compiler refused the module: {message}")]
     Refused { message: String },
     /// The worker took too long, too much memory, or crashed: the publisher's fault as far as one can
     /// tell.
-    #[error("the compiler was stopped: {reason}; allowed are {} s and {} GiB", WALL_MAX.as_secs(), ADDRESS_BYTES_MAX >> 30)]
-    Stopped { reason: String },
-    /// The worker could not be started or talked to. The host's fault.
+    #[error(
+        "the compiler was stopped: {reason}; allowed are {} s, {} s of CPU time and {} GiB",
+        .limits.time.as_secs_f64(), confine::CPU_SECONDS_MAX, confine::ADDRESS_BYTES_MAX >> 30
+    )]
+    Stopped { reason: String, limits: WorkerLimits },
+    /// The worker could not be started, talked to or confined. The host's fault.
     #[error("compile worker: {0}")]
     Worker(#[source] io::Error),
 }
 
 impl Compiler {
+    /// Validates, splits and compiles a module.
     pub(crate) fn compile(
         &self,
         engine: &wasmtime::Engine,
         codegen: Codegen,
-        husk: &Husk,
-    ) -> Result<Artifact, CompileError> {
-        let bytes = match self {
-            Self::InProcess => engine.precompile_module(husk.bytes()).map_err(|error| {
-                CompileError::Refused { message: one_line(&format!("{error:#}")) }
-            })?,
-            Self::Worker { program, arguments } => {
+        module: &[u8],
+    ) -> Result<Compiled, CompileError> {
+        let answer = match self {
+            Self::InProcess => compile(engine, module),
+            Self::Worker { program, arguments, limits } => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(codegen.name());
-                run_worker(command, husk.bytes())?
+                run_worker(command, module, *limits)?
             }
         };
-        Ok(Artifact { bytes })
+        match answer {
+            Answer::Compiled(compiled) => Ok(compiled),
+            Answer::Invalid(message) => Err(CompileError::Invalid { message: one_line(&message) }),
+            Answer::Refused(message) => Err(CompileError::Refused { message: one_line(&message) }),
+            Answer::Fault(message) => Err(CompileError::Worker(io::Error::other(message))),
+        }
     }
 }
 
-/// Exit code of a worker whose compiler refused the module.
-const EXIT_REFUSED: u8 = 3;
+/// What is done in a worker.
+fn compile(engine: &wasmtime::Engine, module: &[u8]) -> Answer {
+    let valid = match validate(module) {
+        Ok(valid) => valid,
+        Err(refused) => return Answer::Invalid(refused.to_string()),
+    };
+    let Split { husk, initial } = match split(&valid) {
+        Ok(split) => split,
+        Err(error) => return Answer::Invalid(error.to_string()),
+    };
+    match engine.precompile_module(husk.bytes()) {
+        Err(error) => Answer::Refused(format!("{error:#}")),
+        Ok(artifact) => {
+            let mutable_globals = husk.mutable_globals();
+            Answer::Compiled(Compiled { artifact, mutable_globals, initial })
+        }
+    }
+}
 
-fn run_worker(mut command: Command, husk: &[u8]) -> Result<Vec<u8>, CompileError> {
+fn run_worker(
+    mut command: Command,
+    module: &[u8],
+    limits: WorkerLimits,
+) -> Result<Answer, CompileError> {
+    let stopped = |reason| CompileError::Stopped { reason, limits };
     let mut child = command
         .env_clear()
         .stdin(Stdio::piped())
@@ -105,84 +141,115 @@ fn run_worker(mut command: Command, husk: &[u8]) -> Result<Vec<u8>, CompileError
         .stderr(Stdio::piped())
         .spawn()
         .map_err(CompileError::Worker)?;
+    let said = hear(&mut child, module, limits)?;
+    let words = one_line(&String::from_utf8_lossy(&said.words));
+    match said.answer {
+        _ if said.late => Err(stopped("time ran out".into())),
+        Ok(answer) => Ok(answer),
+        // What it said was no answer; or it ended well, and had said nothing.
+        Err(error)
+            if error.kind() == io::ErrorKind::InvalidData
+                || said.lives
+                || said.status.success() =>
+        {
+            Err(stopped(format!("no answer: {error}")))
+        }
+        Err(_) if words.is_empty() => Err(stopped(said.status.to_string())),
+        Err(_) => Err(stopped(format!("{}: {words}", said.status))),
+    }
+}
+
+/// All that a worker said until it ended.
+struct Said {
+    answer: io::Result<Answer>,
+    words: Vec<u8>,
+    status: ExitStatus,
+    /// Whether it was stopped because its time had run out.
+    late: bool,
+    /// Whether it was stopped when it had said what it had to say.
+    lives: bool,
+}
+
+/// Talks to a worker until it ends, or its time does.
+fn hear(child: &mut Child, module: &[u8], limits: WorkerLimits) -> Result<Said, CompileError> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (artifact, words, timed_out) = thread::scope(|scope| {
-        let feed = move || drop(stdin.map(|mut stdin| stdin.write_all(husk)));
-        scope.spawn(feed); // a worker that stops reading says why on stderr
-        let words = scope.spawn(|| read_up_to(stderr, STDERR_BYTES_MAX));
-        let (done, waiting) = mpsc::channel::<()>();
-        let artifact = scope.spawn(move || {
-            let bytes = read_up_to(stdout, ARTIFACT_BYTES_MAX);
-            drop(done);
-            bytes
+    let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+        return Err(CompileError::Worker(io::Error::other("a worker without pipes")));
+    };
+    let answer_limits =
+        AnswerLimits { artifact_bytes: limits.artifact_bytes, initial_bytes: INITIAL_BYTES_MAX };
+    thread::scope(|scope| {
+        // A worker that stops reading says why in its answer, or on stderr.
+        scope.spawn(move || drop(frame::write_question(&mut stdin, module)));
+        let words = scope.spawn(move || {
+            let mut words = Vec::new();
+            let mut stderr = stderr;
+            // What is behind the limit is read and dropped: a worker that talks does not hang.
+            let kept = stderr.by_ref().take(STDERR_BYTES_MAX).read_to_end(&mut words);
+            drop(kept.and_then(|_| io::copy(&mut stderr, &mut io::sink())));
+            words
         });
-        // The worker closes its stdout when it ends, however it ends.
-        let timed_out = waiting.recv_timeout(WALL_MAX) == Err(mpsc::RecvTimeoutError::Timeout);
-        if timed_out {
-            let _ = child.kill();
+        let (tell, heard) = mpsc::channel::<()>();
+        let answer = scope.spawn(move || {
+            let answer = frame::read_answer(&mut stdout, answer_limits);
+            drop(tell);
+            answer
+        });
+        let late = heard.recv_timeout(limits.time) == Err(mpsc::RecvTimeoutError::Timeout);
+        if late {
+            let _ = child.kill(); // ends what the reader waits for
         }
         let broken = |_| io::Error::other("a reader panicked");
-        let artifact = artifact.join().map_err(broken).and_then(|bytes| bytes);
-        (artifact, words.join().ok().and_then(Result::ok).unwrap_or_default(), timed_out)
-    });
-    let status = child.wait().map_err(CompileError::Worker)?;
-    let message = one_line(&String::from_utf8_lossy(&words));
-    if timed_out {
-        return Err(CompileError::Stopped { reason: "time ran out".into() });
-    }
-    match status.code() {
-        Some(0) => artifact.map_err(CompileError::Worker),
-        Some(code) if code == i32::from(EXIT_REFUSED) => Err(CompileError::Refused { message }),
-        _ => Err(CompileError::Stopped { reason: format!("{status}: {message}") }),
-    }
-}
-
-fn read_up_to(from: Option<impl Read>, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(from) = from {
-        from.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    }
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("the worker wrote more than {bytes_max} bytes")));
-    }
-    Ok(bytes)
-}
-
-/// The compile worker: limits itself, reads a husk from stdin, writes the artifact to stdout.
-/// Everything that it needs is in its one argument, the name of the codegen.
-pub fn worker_main(codegen: &str) -> ExitCode {
-    match work(codegen) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::from(EXIT_REFUSED)
+        let answer = answer.join().map_err(broken).and_then(|answer| answer);
+        // One without an answer may be on its way out, with a status that says why.
+        let patience = if answer.is_ok() { Duration::ZERO } else { LAST_BREATH };
+        let lives = !ends_within(child, patience).map_err(CompileError::Worker)?;
+        if lives {
+            // Heard out, or not able to answer any more: nothing is left for it to do.
+            let _ = child.kill();
         }
+        let status = child.wait().map_err(CompileError::Worker)?;
+        let words = words.join().unwrap_or_default();
+        Ok(Said { answer, words, status, late, lives })
+    })
+}
+
+/// Whether a child ends in so much time.
+fn ends_within(child: &mut Child, time: Duration) -> io::Result<bool> {
+    let until = Instant::now() + time;
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn work(codegen: &str) -> wasmtime::Result<()> {
+/// The compile worker: shuts itself in, reads a module from stdin, writes what became of it to stdout.
+/// Everything that it needs is in its one argument, the name of the codegen.
+///
+/// It closes all descriptors but the first three: a process calls this before it opens anything.
+pub fn worker_main(codegen: &str) -> ExitCode {
+    let answer = work(codegen).unwrap_or_else(|error| Answer::Fault(error.to_string()));
+    match frame::write_answer(&mut io::stdout().lock(), &answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE, // nobody listens
+    }
+}
+
+fn work(codegen: &str) -> wasmtime::Result<Answer> {
+    confine::close_inherited()?;
     let codegen = Codegen::from_name(codegen)
         .ok_or_else(|| wasmtime::format_err!("unknown codegen '{codegen}'"))?;
-    let mut husk = Vec::new();
-    io::stdin().lock().take(crate::limits::constants::MODULE_BYTES_MAX).read_to_end(&mut husk)?;
-    confine()?;
     let engine = wasmtime::Engine::new(&config(&Profile::current(), codegen)?)?;
-    let artifact = engine.precompile_module(&husk)?;
-    io::stdout().lock().write_all(&artifact)?;
-    Ok(())
-}
-
-/// Sets this process' limits, for good.
-fn confine() -> io::Result<()> {
-    let at_most = |max: u64| Rlimit { current: Some(max), maximum: Some(max) };
-    setrlimit(Resource::As, at_most(ADDRESS_BYTES_MAX))?;
-    setrlimit(Resource::Cpu, at_most(CPU_SECONDS_MAX))?;
-    setrlimit(Resource::Fsize, at_most(0))?; // no files; stdout is a pipe
-    setrlimit(Resource::Core, at_most(0))?;
-    // A host that is killed takes its workers along.
-    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+    confine::enter()?;
+    let module = frame::read_question(&mut io::stdin().lock(), MODULE_BYTES_MAX)?;
+    Ok(compile(&engine, &module))
 }
 
 fn one_line(text: &str) -> String {
-    crate::log::excerpt(text.trim().as_bytes(), 500)
+    crate::log::excerpt(text.trim().as_bytes(), 4_000)
 }

@@ -4,14 +4,14 @@
 use crate::{
     cache::{Cache, CacheError, Kind, Opened},
     compile::{CompileError, Compiler},
+    frame::Compiled,
     image::ImageFile,
     kernels,
     package::GuestModule,
     profile::{self, Codegen, Profile},
     sandbox::State,
     slot::{ResetPolicy, SlotPool},
-    split::{Split, SplitError, global_export, split},
-    validate::{ValidateError, validate},
+    split::global_export,
     wasi,
 };
 use fuelbox_abi::export;
@@ -68,12 +68,6 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum EngineError {
-    /// The module is not allowed. The publisher's fault.
-    #[error(transparent)]
-    Validate(#[from] ValidateError),
-    /// As above.
-    #[error(transparent)]
-    Split(#[from] SplitError),
     /// The publisher's fault, or the host's: see [`CompileError`].
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -101,9 +95,13 @@ impl EngineError {
     /// Whether the host failed, not the package.
     pub fn is_host_fault(&self) -> bool {
         match self {
-            Self::Validate(_) | Self::Split(_) | Self::Module(_) => false,
+            Self::Module(_) => false,
             Self::Compile(CompileError::Worker(_)) => true,
-            Self::Compile(CompileError::Refused { .. } | CompileError::Stopped { .. }) => false,
+            Self::Compile(
+                CompileError::Invalid { .. }
+                | CompileError::Refused { .. }
+                | CompileError::Stopped { .. },
+            ) => false,
             Self::Cache(_) | Self::Kernels { .. } | Self::Wasmtime(_) => true,
         }
     }
@@ -198,18 +196,17 @@ impl Engine {
             return Ok(code);
         }
         let bytes = module.bytes().map_err(EngineError::Module)?;
-        let Split { husk, initial } = split(&validate(&bytes)?)?;
         let guard = compiling();
         let making = self.inner.cache.making(Kind::Code, &group);
         if let Some(code) = self.cached_code(&group, &key)? {
             return Ok(code);
         }
         let options = &self.inner.options;
-        let artifact = options.compiler.compile(&self.inner.wasmtime, options.codegen, &husk)?;
+        let compiled = options.compiler.compile(&self.inner.wasmtime, options.codegen, &bytes)?;
         drop(guard);
-        let meta =
-            CodeMeta { mutable_globals: husk.mutable_globals(), wasm_bytes: bytes.len() as u64 };
-        let files = [(ARTIFACT_FILE, artifact.bytes()), (INITIAL_FILE, initial.as_slice())];
+        let Compiled { artifact, mutable_globals, initial } = compiled;
+        let meta = CodeMeta { mutable_globals, wasm_bytes: bytes.len() as u64 };
+        let files = [(ARTIFACT_FILE, artifact.as_slice()), (INITIAL_FILE, initial.as_slice())];
         let opened = self.inner.cache.put(Kind::Code, &group, &key, &files, || meta)?;
         drop(making);
         Ok(Arc::new(self.open_code(group, opened)?))

@@ -22,6 +22,8 @@ mod package;
 mod cache;
 mod validate;
 mod split;
+mod frame;
+mod confine;
 mod compile;
 mod pagemap;
 mod faults;
@@ -44,7 +46,7 @@ pub use canonical::{
     CanonicalError, Place, decode_parameters, decode_tensors, encode_parameters, encode_tensors,
     output_digest, tensors_digest,
 };
-pub use compile::{CompileError, Compiler, worker_main};
+pub use compile::{CompileError, Compiler, WorkerLimits, worker_main};
 pub use cost::COST_SCHEDULE_VERSION;
 pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
@@ -63,7 +65,5 @@ pub use profile::{Codegen, OptLevel, Profile};
 pub use sandbox::{Cancel, HostFault, Request, Sandbox};
 pub use signature::{InputError, OwnedDim, Signature, TensorSignature};
 pub use slot::ResetPolicy;
-pub use split::SplitError;
 pub use tensor::{OwnedParameter, OwnedValue, Tensor};
-pub use validate::ValidateError;
 pub use verdict::{Outcome, TrapKind, Usage, Verdict};

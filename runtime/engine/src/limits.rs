@@ -10,7 +10,9 @@ pub mod constants {
 
     /// Largest guest module. The stock guest, which is tract with all its operators, has 10.2 MB.
     pub const MODULE_BYTES_MAX: u64 = 64 << 20;
-    /// Most functions, imported ones included. The stock guest has 18,781.
+    /// Most imports: WASI and the kernels together have fewer than fifty names.
+    pub const IMPORTS_MAX: u32 = 256;
+    /// Most functions, beside the imported ones. The stock guest has 18,781.
     pub const FUNCTIONS_MAX: u32 = 100_000;
     /// Longest function body. Cranelift's time grows faster than the size of one function; the
     /// stock guest's longest has 72,129 bytes.
@@ -18,6 +20,8 @@ pub mod constants {
     /// Most locals of one function. Locals are unmetered stack (wasmtime#14075); no
     /// function of the stock guest has more than 148.
     pub const FUNCTION_LOCALS_MAX: u32 = 8_192;
+    /// Most locals of all functions together: code that sets them up is made for each.
+    pub const LOCALS_MAX: u64 = 2_000_000;
     /// Most targets of one `br_table`. Larger ones are a known way to slow a compiler down.
     pub const BR_TABLE_TARGETS_MAX: u32 = 8_192;
     /// Deepest nesting of blocks; the compiler's recursion and bookkeeping grow with it.
@@ -30,6 +34,14 @@ pub mod constants {
     pub const TYPES_MAX: u32 = 10_000;
     /// Most data segments.
     pub const DATA_SEGMENTS_MAX: u32 = 100_000;
+    /// Largest memory that a module starts with, in bytes; a guest grows it when it runs, and pays. The host
+    /// writes all of it down, once for each guest.
+    pub const INITIAL_BYTES_MAX: u64 = 256 << 20;
+    /// Most custom sections, which are read over: names, producers, and a dozen of debug information are
+    /// usual.
+    pub const CUSTOM_SECTIONS_MAX: u32 = 100;
+    /// Most element segments; compilers write one.
+    pub const ELEMENT_SEGMENTS_MAX: u32 = 1_000;
     /// Most elements of the one table: an instance allocates 8 bytes for each.
     pub const TABLE_ELEMENTS_MAX: u64 = 100_000;
 
