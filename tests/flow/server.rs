@@ -2,6 +2,7 @@
 
 mod calls;
 mod ends;
+mod market;
 mod operator;
 mod starts;
 mod stand_in;
