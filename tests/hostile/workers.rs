@@ -5,6 +5,10 @@ use fuelbox_engine::{Cache, Compiler, Engine, GuestModule, Options, WorkerLimits
 use fuelbox_test_support::guest::Guest;
 use std::{
     ffi::OsString,
+    fs,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -41,9 +45,31 @@ const FUELBOX: &str = env!("CARGO_BIN_EXE_fuelbox");
 fn the_real_worker_compiles_within_its_cell() {
     let limits = WorkerLimits::default();
     assert!(compile(FUELBOX, &["compile-worker"], limits).is_ok());
-    // What a host hands down by mistake is closed: the shell opens a file as 9 for it.
-    let script = format!("exec 9</dev/null; exec {FUELBOX} compile-worker \"$0\"");
-    assert!(compile("/bin/sh", &["-c", &script], limits).is_ok());
+}
+
+#[test]
+fn what_a_host_hands_down_by_mistake_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // The shell opens the pipe for the worker, as 9; the worker waits for a module that does not come.
+    let script = format!("exec 9>\"$0\"; exec {FUELBOX} compile-worker native");
+    let mut worker = Command::new("/bin/sh")
+        .args(["-c", &script])
+        .arg(&pipe)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(fs::read(pipe)));
+    // The pipe ends when nobody has it open for writing any more.
+    let read = told.recv_timeout(Duration::from_secs(60));
+    let alive = worker.try_wait().unwrap().is_none();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(read.expect("the worker has it").unwrap(), b"");
+    assert!(alive, "it was the worker's end that closed it");
 }
 
 #[test]
