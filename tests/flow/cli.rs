@@ -281,6 +281,7 @@ fn find(folder: &Path, name: &str) -> Vec<PathBuf> {
 fn doctor_cache_completions_and_man_answer() {
     let (doctor, _) = check(&mut fuelbox("doctor"), 0);
     assert!(doctor.contains("sha256:"), "{doctor}");
+    assert!(doctor.contains("  compile worker  compiled a guest in "), "{doctor}");
     let (list, _) = check(&mut fuelbox("cache list"), 0);
     assert!(!list.is_empty());
     let (completions, _) = check(&mut fuelbox("completions bash"), 0);

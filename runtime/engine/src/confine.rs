@@ -55,6 +55,37 @@ pub(crate) fn enter() -> io::Result<()> {
     Ok(())
 }
 
+/// Which walls this kernel has for a compile worker, beside resource limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walls {
+    /// No files, no network, no signals to others: Linux 5.13.
+    pub landlock: bool,
+    /// The system calls of a computation alone.
+    pub seccomp: bool,
+}
+
+impl Walls {
+    /// Asks the kernel.
+    pub fn of_this_kernel() -> Self {
+        const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
+        let nothing = std::ptr::null::<u8>();
+        // SAFETY: with this flag the call takes no structure, and gives a number.
+        let abi =
+            unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0usize, VERSION) };
+        let action: u32 = libc::SECCOMP_RET_ERRNO;
+        // SAFETY: the call reads one u32 from the pointer, which is to one.
+        let seccomp = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_GET_ACTION_AVAIL,
+                0u32,
+                &raw const action,
+            )
+        };
+        Self { landlock: abi > 0, seccomp: seccomp == 0 }
+    }
+}
+
 fn limit() -> io::Result<()> {
     for (resource, max) in [
         (Resource::As, ADDRESS_BYTES_MAX),
@@ -248,6 +279,17 @@ mod tests {
         }
         can("fork", child > 0);
         can("compute with threads", thread::spawn(|| vec![7; 1 << 20]).join().is_ok());
+    }
+
+    #[test]
+    fn the_kernel_says_which_walls_it_has() {
+        let walls = Walls::of_this_kernel();
+        // As the kernel's own list of what is built in has it.
+        if let Ok(modules) = fs::read_to_string("/sys/kernel/security/lsm") {
+            assert_eq!(walls.landlock, modules.split(',').any(|name| name == "landlock"));
+        }
+        let status = fs::read_to_string("/proc/self/status").expect("readable");
+        assert_eq!(walls.seccomp, status.contains("\nSeccomp_filters:"), "{status}");
     }
 
     fn check(what: &str, cannot: &[&str], can: &[&str]) {

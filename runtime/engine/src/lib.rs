@@ -47,6 +47,7 @@ pub use canonical::{
     output_digest, tensors_digest,
 };
 pub use compile::{CompileError, Compiler, WorkerLimits, worker_main};
+pub use confine::Walls;
 pub use cost::COST_SCHEDULE_VERSION;
 pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};

@@ -7,7 +7,7 @@ use crate::{
     host,
     units::{show_bytes, show_duration},
 };
-use fuelbox_engine::{Cache, Digest, GuestModule, Isa, Profile, ResetPolicy};
+use fuelbox_engine::{Cache, Digest, GuestModule, Isa, Profile, ResetPolicy, Walls};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use std::{fs, thread::available_parallelism, time::Instant};
@@ -211,10 +211,28 @@ fn worker() -> Check {
         engine.code(&module, || ()).map(drop).map_err(|error| error.to_string())
     });
     let (state, text) = match compiled {
-        Ok(()) => (State::Ok, format!("compiled a guest in {}", show_duration(started.elapsed()))),
+        Ok(()) => {
+            let (state, cell) = cell(Walls::of_this_kernel());
+            let took = show_duration(started.elapsed());
+            (state, format!("compiled a guest in {took}, {cell}"))
+        }
         Err(error) => (State::Fail, error),
     };
     Check { name: "compile worker", state, text }
+}
+
+/// What holds a worker that an upload has taken over.
+fn cell(walls: Walls) -> (State, &'static str) {
+    match walls {
+        Walls { landlock: true, seccomp: true } => (State::Ok, "in a cell of Landlock and seccomp"),
+        Walls { landlock: true, seccomp: false } => (State::Warn, "in a cell without seccomp"),
+        Walls { landlock: false, seccomp: true } => {
+            (State::Warn, "in a cell without Landlock (Linux 5.13)")
+        }
+        Walls { landlock: false, seccomp: false } => {
+            (State::Warn, "with resource limits alone: no Landlock (Linux 5.13), no seccomp")
+        }
+    }
 }
 
 /// The smallest guest that the engine accepts:
