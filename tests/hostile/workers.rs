@@ -1,7 +1,7 @@
 //! Compile workers that die, hang, lie or talk too much: the upload is refused in one sentence, or the host
 //! says that it failed; nothing is kept, and nobody hangs.
 
-use fuelbox_engine::{Cache, Compiler, Engine, GuestModule, Options, WorkerLimits};
+use fuelbox_engine::{Cache, Compiler, Engine, GuestModule, Options, WorkerLimits, constants};
 use fuelbox_test_support::guest::Guest;
 use std::{
     ffi::OsString,
@@ -19,6 +19,15 @@ struct Ended {
 
 /// What becomes of an upload when this is its worker.
 fn compile(program: &str, arguments: &[&str], limits: WorkerLimits) -> Result<(), Ended> {
+    upload(Guest::default().wasm(), program, arguments, limits)
+}
+
+fn upload(
+    module: Vec<u8>,
+    program: &str,
+    arguments: &[&str],
+    limits: WorkerLimits,
+) -> Result<(), Ended> {
     let folder = tempfile::tempdir().unwrap();
     let compiler = Compiler::Worker {
         program: program.into(),
@@ -27,7 +36,7 @@ fn compile(program: &str, arguments: &[&str], limits: WorkerLimits) -> Result<()
     };
     let cache = Cache::open(folder.path().join("cache")).unwrap();
     let engine = Engine::new(cache, Options { compiler, ..Options::default() }).unwrap();
-    let module = GuestModule::new(Guest::default().wasm());
+    let module = GuestModule::new(module);
     let Err(error) = engine.code(&module, || ()) else { return Ok(()) };
     assert_eq!(engine.cache().list().unwrap().len(), 0, "nothing is kept: {error}");
     let message = error.to_string();
@@ -70,6 +79,21 @@ fn what_a_host_hands_down_by_mistake_is_closed() {
     worker.wait().unwrap();
     assert_eq!(read.expect("the worker has it").unwrap(), b"");
     assert!(alive, "it was the worker's end that closed it");
+}
+
+#[test]
+fn what_the_real_worker_refuses_is_the_publishers_fault() {
+    let limit = constants::MODULE_BYTES_MAX as usize;
+    for (module, expected) in [
+        (vec![0; limit + 1], "module: bytes: found 67108865, allowed are 67108864"),
+        (vec![0; limit], "module: magic header not detected"),
+        (b"\0asm\x01\0\0\0".to_vec(), "module: 5 things are not allowed: found 0 memories"),
+    ] {
+        let ended = upload(module, FUELBOX, &["compile-worker"], WorkerLimits::default());
+        let ended = ended.expect_err("no code");
+        assert!(ended.message.starts_with(expected), "{}", ended.message);
+        assert!(!ended.is_host_fault, "{}", ended.message);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     limits::constants::{INITIAL_BYTES_MAX, MODULE_BYTES_MAX},
     profile::{Codegen, Profile, config},
     split::{Split, split},
-    validate::validate,
+    validate::{check_size, validate},
 };
 use std::{
     ffi::OsString,
@@ -92,6 +92,9 @@ impl Compiler {
         codegen: Codegen,
         module: &[u8],
     ) -> Result<Compiled, CompileError> {
+        // A worker takes no more, and would call it the host's fault.
+        check_size(module)
+            .map_err(|refused| CompileError::Invalid { message: refused.to_string() })?;
         let answer = match self {
             Self::InProcess => compile(engine, module),
             Self::Worker { program, arguments, limits } => {

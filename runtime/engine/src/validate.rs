@@ -143,12 +143,9 @@ pub(crate) enum ValidateError {
 /// # Errors
 /// All that is not allowed, with what was found; up to where it is no Wasm any more.
 pub(crate) fn validate(bytes: &[u8]) -> Result<ValidModule<'_>, Refused> {
+    check_size(bytes)?;
     let mut check = Check::default();
-    check.within("bytes", bytes.len() as u64, limit::MODULE_BYTES_MAX);
-    // More than that is not looked at.
-    if check.violations.is_empty()
-        && let Err(ended) = check.module(bytes)
-    {
+    if let Err(ended) = check.module(bytes) {
         check.violation(ended);
     }
     let Check { violations, more, initial_bytes, segments, mutable_globals, .. } = check;
@@ -157,6 +154,18 @@ pub(crate) fn validate(bytes: &[u8]) -> Result<ValidModule<'_>, Refused> {
     } else {
         Err(Refused { violations, more })
     }
+}
+
+/// Whether a module may be looked at. Whoever hands it on asks first.
+pub(crate) fn check_size(bytes: &[u8]) -> Result<(), Refused> {
+    let (found, allowed) = (bytes.len() as u64, limit::MODULE_BYTES_MAX);
+    if found <= allowed {
+        return Ok(());
+    }
+    Err(Refused {
+        violations: vec![ValidateError::OverLimit { what: "bytes", found, allowed }],
+        more: 0,
+    })
 }
 
 /// What has been seen of a module.

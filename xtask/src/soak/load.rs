@@ -144,8 +144,7 @@ impl Mix {
     }
 }
 
-/// Caches fill and the allocator settles first: under this load that took five minutes, until 200,000 jobs
-/// with inputs of 3 kB and 800 kB had come and gone on different threads.
+/// Caches fill and the allocator settles first: under this load most of that is over in five minutes.
 fn memory_warmup_s(seconds: f64) -> f64 {
     (seconds / 2.0).min(300.0)
 }
