@@ -3,8 +3,8 @@
 //!
 //! An entry is a folder `KIND/GROUP/KEY` with some files, a `meta.json` and a `seal`: a keyed BLAKE3
 //! hash over all of them and the entry's own place. It is written under a temporary name and renamed
-//! when complete, so a killed run leaves nothing that a later one would open. An entry whose seal does
-//! not fit is removed and made anew.
+//! when complete, so a killed run leaves nothing that a later one would open; it goes by a rename, too, so
+//! nobody finds half of one. An entry whose seal does not fit is removed and made anew.
 //!
 //! Invariant: what `open` returns was written whole by a process that knew this cache's key. The key
 //! lies in the cache itself, readable by its owner only: the seal guards against damage and against
@@ -28,6 +28,9 @@ use std::{
 /// Folders of unfinished entries older than this belong to killed runs and are swept away. No
 /// compile or load takes an hour.
 const UNFINISHED_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// How often an entry is given its place, when others put theirs there and remove them meanwhile.
+const PUT_TRIES: u32 = 10;
 
 const KEY_FILE: &str = "key";
 const META_FILE: &str = "meta.json";
@@ -189,7 +192,7 @@ impl Cache {
             Ok(Some(opened)) => Ok(Some(opened)),
             Ok(None) => {
                 // Damaged, or sealed with another key. Whoever comes next makes a new one.
-                fs::remove_dir_all(&path).map_err(move_error(&path))?;
+                self.remove(&path).map_err(move_error(&path))?;
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -252,14 +255,18 @@ impl Cache {
             let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
             // Opened before the rename: what was just written needs no check.
             let opened = open_files(folder.path(), &names)?;
-            if fs::rename(folder.path(), &path).is_err() {
-                // Another process may have been faster, with an entry as good as this one; or what
-                // is there is damaged.
+            let mut tries = 0;
+            while let Err(error) = fs::rename(folder.path(), &path) {
+                // Another may have been faster, with an entry as good as this one; or what is there is
+                // damaged.
                 if let Ok(Some(opened)) = self.try_get(&path, &names) {
                     return Ok(opened);
                 }
-                fs::remove_dir_all(&path)?;
-                fs::rename(folder.path(), &path)?;
+                tries += 1;
+                if tries == PUT_TRIES {
+                    return Err(error);
+                }
+                self.remove(&path)?;
             }
             Ok(Opened { meta, files: opened })
         };
@@ -281,9 +288,21 @@ impl Cache {
         let mut entries = self.list_group(kind, &self.group_path(kind, group))?;
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
         for entry in entries.iter().skip(entries_max) {
-            fs::remove_dir_all(&entry.path).map_err(move_error(&entry.path))?;
+            self.remove(&entry.path).map_err(move_error(&entry.path))?;
         }
         Ok(())
+    }
+
+    /// Removes an entry, all at once for whoever looks; none is no error.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let unfinished = self.root.join(UNFINISHED);
+        DirBuilder::new().recursive(true).mode(0o700).create(&unfinished)?;
+        let folder = tempfile::tempdir_in(&unfinished)?;
+        match fs::rename(path, folder.path().join("removed")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        folder.close()
     }
 
     /// `Ok(None)` when something is there that is not to be trusted.
@@ -364,11 +383,16 @@ impl Cache {
         let mut entries = Vec::new();
         for path in folders(group)? {
             let used = fs::metadata(path.join(SEAL_FILE)).and_then(|seal| seal.modified());
+            let disk_bytes = match disk_bytes(&path) {
+                // Removed since its name was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(move_error(&path))?,
+            };
             entries.push(CacheEntry {
                 kind: kind.name(),
                 group: name(group),
                 key: name(&path),
-                disk_bytes: disk_bytes(&path).map_err(move_error(&path))?,
+                disk_bytes,
                 used: used.unwrap_or(SystemTime::UNIX_EPOCH),
                 path,
             });
@@ -546,6 +570,26 @@ mod tests {
         cache.evict(Kind::Image, &GROUP, 2).expect("evict");
         let left: Vec<_> = cache.list().expect("list").into_iter().map(|entry| entry.key).collect();
         assert_eq!(left, [keys[0].hex(), keys[4].hex()]);
+    }
+
+    #[test]
+    fn entries_are_made_and_make_room_side_by_side() {
+        let (_folder, cache) = cache();
+        let work = |first: u8| {
+            for round in 0..200_u8 {
+                let key = Digest::from_bytes([(first + round) % 7; 32]);
+                let files: [(&str, &[u8]); 1] = [("a", b"first")];
+                let found = cache.get::<u8>(Kind::Image, &GROUP, &key, &["a"]).expect("get");
+                let opened = match found {
+                    Some(opened) => opened,
+                    None => cache.put(Kind::Image, &GROUP, &key, &files, || 5).expect("put"),
+                };
+                assert_eq!((opened.meta, opened.files[0].bytes()), (5, &b"first"[..]));
+                cache.evict(Kind::Image, &GROUP, 2).expect("evict");
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|first| drop(scope.spawn(move || work(first)))));
+        assert!(cache.list().expect("list").len() <= 2 + 3, "each may have made one more");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     blobs::{BlobFolder, Blobs},
     books::{Blob, Books, Hold},
     catalogue::Catalogue,
+    claims::Claims,
     fault::{FolderError, HostFault, JobError, PublishError},
     folder::{Config, DataFolder},
     janitor::Janitor,
@@ -34,7 +35,7 @@ use fuelbox_engine::{Cancel, Engine, Manifest};
 use fuelbox_ledger::{AccountId, Ledger, Options};
 use fuelbox_receipt::{KeyId, KeyRing, KeyStore, PublicKey, log::Checkpoint, log::CheckpointError};
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock, mpsc::sync_channel},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -91,6 +92,8 @@ impl Host {
             queue: Queue::new(config.queue),
             prices: Arc::new(PriceList::from(schedule)),
             blobs,
+            claims: Claims::default(),
+            fresh_bytes: AtomicU64::new(0),
             keys: RwLock::new(keys),
             keys_in_flight: KeysInFlight::default(),
             access: AccessCache::default(),
@@ -233,16 +236,16 @@ impl Host {
         shared.queue.room(&ticket)?;
         let digest = checked.input.digest();
         let content = Arc::new(checked.input.encode());
-        if content.len() > INLINE_BYTES_MAX {
-            shared.blobs.put(&digest, &content, true).map_err(HostFault::Blobs)?;
-        }
+        let claim = (content.len() > INLINE_BYTES_MAX)
+            .then(|| shared.store(&digest, &content, true))
+            .transpose()?;
         let blob = Blob { digest, content, expires_unix_ms: shared.expires() };
         reach(Step::BlobsStored);
         let (id, row) = (checked.id, checked.row(Some(digest)));
         shared.books.admit(row.clone(), Some(blob))?;
         reach(Step::AdmitCommitted);
-        // The key is in the store now.
-        drop(key);
+        // The key is in the store now, and so is the row of the content.
+        drop((key, claim));
         let job = checked.admitted(row, Hold::Pending, None, None);
         shared.live().insert(id, job.cancel.clone());
         if shared.queue.push_promised(ticket, job).is_err() {

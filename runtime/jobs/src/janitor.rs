@@ -4,7 +4,7 @@
 use crate::{books::BooksError, fault::JobError, job::State, shared::Shared, sweep, tables};
 use fuelbox_digest::Digest;
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -12,8 +12,12 @@ use std::{
 /// Between two rounds: seldom for a processor.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Between two looks at how much is kept: that reads a row of every blob.
+/// Between two looks at how much is kept: that reads an index of all of it.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// A look comes earlier when so much was stored, as a share of what may be kept: the disk needs room for
+/// so much more than the limit.
+const FRESH_SHARE: u64 = 16;
 
 /// Between two looks for files that nobody needs: that lists all of them.
 const FILES_LOOK: Duration = Duration::from_secs(24 * 3_600);
@@ -23,10 +27,6 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Blobs that go in one transaction, so that jobs need not wait long for their own.
 const SWEEP_ROWS: i64 = 500;
-
-/// A file that was stored again within this time may belong to a job that is not committed yet. Longer
-/// than any job.
-const FILE_GRACE: Duration = Duration::from_secs(3_600);
 
 /// A thread of its own.
 pub(crate) struct Janitor {
@@ -60,8 +60,11 @@ fn work(shared: &Arc<Shared>) {
     while !is_to_go() {
         // What fails now is tried again in the next round.
         let _ = round(shared);
-        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+        let fresh_max = shared.keep.bytes_max / FRESH_SHARE;
+        let is_much = || shared.fresh_bytes.load(Ordering::Relaxed) > fresh_max;
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) || is_much() {
             looked = Some(Instant::now());
+            shared.fresh_bytes.store(0, Ordering::Relaxed);
             let _ = make_room(shared);
         }
         if swept.is_none_or(|at| at.elapsed() >= FILES_LOOK) {
@@ -154,14 +157,22 @@ fn sweep_before(shared: &Shared, before: i64) -> Result<i64, BooksError> {
         })?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
     })?;
-    for (digest, _) in gone.iter().filter(|(_, in_file)| *in_file) {
-        // The same content of a later job is in the same file.
-        let again =
-            shared.books.ledger.read(|reader| tables::blob(reader.connection(), digest))??;
-        if again.is_none() {
-            // One that stays takes room, and is removed when its content comes and goes again.
-            let _ = shared.blobs.remove(digest, FILE_GRACE);
-        }
+    let files = gone.iter().filter(|(_, in_file)| *in_file).map(|(digest, _)| digest);
+    for digest in files {
+        let remove = || -> Result<(), BooksError> {
+            // The same content of a later job is in the same file.
+            let named = shared
+                .books
+                .ledger
+                .read(|reader| tables::is_file_named(reader.connection(), digest))??;
+            if !named {
+                // One that stays takes room until the sweep of the files finds it.
+                let _ = shared.blobs.remove(digest, Duration::ZERO);
+            }
+            Ok(())
+        };
+        // What is claimed gets a row.
+        shared.claims.unclaimed(digest, remove).transpose()?;
     }
     Ok(gone.len() as i64)
 }

@@ -31,6 +31,7 @@ mod spending;
 mod webhooks;
 mod views;
 mod catalogue;
+mod claims;
 mod packages;
 mod package_rows;
 mod publish;

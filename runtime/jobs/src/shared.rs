@@ -6,6 +6,7 @@ use crate::{
     blobs::Blobs,
     books::{Books, Hold},
     catalogue::Catalogue,
+    claims::{Claim, Claims},
     fault::{HostFault, JobError},
     job::{JobId, Settled, State},
     keys_in_flight::KeysInFlight,
@@ -34,6 +35,9 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue<Admitted>,
     pub(crate) prices: Arc<PriceList>,
     pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) claims: Claims,
+    /// Bytes that went into files since the janitor last looked at how much is kept.
+    pub(crate) fresh_bytes: AtomicU64,
     pub(crate) keys: RwLock<KeyStore>,
     pub(crate) keys_in_flight: KeysInFlight,
     pub(crate) access: AccessCache,
@@ -76,6 +80,20 @@ impl Shared {
     pub(crate) fn sign(&self, receipt: &Receipt) -> Result<Envelope, HostFault> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         Envelope::sign(receipt, keys.current()).map_err(|error| HostFault::Books(error.to_string()))
+    }
+
+    /// Stores content in a file, which nobody removes until the claim is dropped: when the row that
+    /// names it is committed.
+    pub(crate) fn store(
+        &self,
+        digest: &Digest,
+        content: &[u8],
+        durable: bool,
+    ) -> Result<Claim, HostFault> {
+        let claim = self.claims.claim(digest);
+        self.blobs.put(digest, content, durable).map_err(HostFault::Blobs)?;
+        self.fresh_bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+        Ok(claim)
     }
 
     /// Stored content.

@@ -25,7 +25,8 @@ use std::{cmp::Ordering, path::Path};
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// The tables, one script for each version.
-const MIGRATIONS: &[&str] = &[VERSION_1, include_str!("migration-2.sql")];
+const MIGRATIONS: &[&str] =
+    &[VERSION_1, include_str!("migration-2.sql"), include_str!("migration-3.sql")];
 
 const VERSION_1: &str = "
 CREATE TABLE schedule (
@@ -366,6 +367,12 @@ pub(crate) fn blob(
         }
     }
     Ok(None)
+}
+
+/// Whether content in a file has a row.
+pub(crate) fn is_file_named(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM blob WHERE digest = ?1 AND content IS NULL)";
+    connection.prepare_cached(sql)?.query_row([digest.as_bytes()], |row| row.get(0))
 }
 
 #[cfg(test)]

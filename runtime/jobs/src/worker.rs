@@ -7,6 +7,7 @@ use crate::{
     admit::{Admitted, Answer, Input, Source},
     books::{Blob, Hold, JobResult, JobRow, Settlement},
     catalogue::NewShapes,
+    claims::Claim,
     execute::{Executed, Work, execute},
     fault::{HostFault, JobError},
     job::{End, Finished, JobRecord, Settled, State, Times},
@@ -107,6 +108,8 @@ struct Outputs {
 struct Ran {
     result: JobResult,
     outputs: Outputs,
+    /// Its content in files.
+    claims: Vec<Claim>,
     new_shapes: Option<NewShapes>,
     times: Times,
 }
@@ -145,12 +148,12 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
     let expires_unix_ms = shared.expires();
     let keeps = |bytes: usize| bytes <= INLINE_BYTES_MAX || !waits || shared.keep.large_of_waiting;
     let input_digest = input.digest();
-    let mut blobs = Vec::with_capacity(2);
+    let (mut blobs, mut claims) = (Vec::with_capacity(2), Vec::new());
     if keeps(input.bytes() as usize) {
         let content = Arc::new(input.encode());
         // That of a job whose owner does not wait lies there already.
         if content.len() > INLINE_BYTES_MAX && waits {
-            shared.blobs.put(&input_digest, &content, false).map_err(HostFault::Blobs)?;
+            claims.push(shared.store(&input_digest, &content, false)?);
         }
         blobs.push(Blob { digest: input_digest, content, expires_unix_ms });
     }
@@ -175,7 +178,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
     if keeps(output_bytes.len()) {
         if output_bytes.len() > INLINE_BYTES_MAX {
             // A caller who waits has the answer; the copy is for audits. The others are fetched.
-            shared.blobs.put(&output, &output_bytes, !waits).map_err(HostFault::Blobs)?;
+            claims.push(shared.store(&output, &output_bytes, !waits)?);
         }
         blobs.push(Blob { digest: output, content: Arc::new(output_bytes), expires_unix_ms });
     }
@@ -237,7 +240,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
         log,
         blobs,
     };
-    Ok(Ran { result, outputs, new_shapes, times: Times { waited, ran } })
+    Ok(Ran { result, outputs, claims, new_shapes, times: Times { waited, ran } })
 }
 
 /// A model's assets as receipts have them.
@@ -301,7 +304,7 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     let Admitted { row, hold, published, answer, key, spend, .. } = job;
     let id = row.id;
     let waits = matches!(hold, Hold::Reserved(_));
-    let Ran { result, outputs, new_shapes, times } = ran;
+    let Ran { result, outputs, claims, new_shapes, times } = ran;
     let finished = answer.as_ref().map(|_| finished(&row, &result, outputs, times));
     let publisher = published.publisher.clone();
     let shapes = new_shapes.as_ref().map(|new| new.shapes);
@@ -316,8 +319,9 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
             let (name, version) = (&manifest.name, &manifest.version);
             hear(&Settled { name, version, verdict, fuel, credits, times });
         }
-        // After this the caller may come again with the same key, and find the job.
-        drop(key);
+        // After this the caller may come again with the same key, and find the job; and the rows of
+        // its content are there.
+        drop((key, claims));
         match &result {
             Ok(()) => {
                 new_shapes.into_iter().for_each(NewShapes::paid);

@@ -4,8 +4,16 @@
 
 mod support;
 
-use fuelbox_jobs::{Config, Keep, State};
-use std::time::Duration;
+use fuelbox_digest::Digest;
+use fuelbox_jobs::{BlobFolder, Blobs, Config, DataFolder, Host, Keep, State};
+use std::{
+    io,
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use support::{host_with, package, set_up, shaped, sized};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -96,4 +104,146 @@ fn inputs_of_jobs_that_wait_stay_whatever_their_time() {
     for id in [small.id, large.id] {
         assert_eq!(host.wait(&id, LONG).unwrap().state, State::Succeeded);
     }
+}
+
+/// Files of blobs, and their bytes.
+fn files(data: &std::path::Path) -> (usize, u64) {
+    let (mut count, mut bytes) = (0, 0);
+    for folder in std::fs::read_dir(data.join("blobs")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            count += 1;
+            // One that goes under our hands has none.
+            bytes += file.unwrap().metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    (count, bytes)
+}
+
+#[test]
+fn files_go_with_the_last_row_that_names_them_however_young_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let keep = |bytes_max| {
+        let keep = Keep { bytes_max, ..Keep::default() };
+        host_with(folder.path(), Config { workers: Some(2), keep, ..Config::default() })
+    };
+    let host = keep(u64::MAX);
+    let publication = set_up(&host, 1 << 40, &package(folder.path(), "s", "1", &shaped()));
+    let (jobs, bytes) = (40, 80_000); // of an input; outputs are small
+    let ids = (0..jobs).map(|job| host.run(sized(&publication, 20_000 + job)).unwrap().job);
+    assert_eq!(ids.collect::<Vec<_>>().len(), jobs);
+    assert_eq!(files(&data).0, jobs);
+    drop(host);
+    // Room for six of them, while two threads go on storing what is being removed.
+    let bytes_max = 6 * bytes;
+    let host = keep(bytes_max);
+    std::thread::scope(|scope| {
+        let (host, publication) = (&host, &publication);
+        let again = |first: usize| {
+            for job in (0..jobs).cycle().skip(first).take(3 * jobs) {
+                let run = host.run(sized(publication, 20_000 + job)).unwrap();
+                assert_eq!(run.job.state, State::Succeeded);
+            }
+        };
+        scope.spawn(move || again(0));
+        scope.spawn(move || again(jobs / 2));
+    });
+    let one_more = bytes_max / 16 + bytes;
+    let until = Instant::now() + LONG;
+    while files(&data).1 > bytes_max + one_more {
+        assert!(Instant::now() < until, "{:?} of {bytes_max}", files(&data));
+        std::thread::yield_now();
+    }
+    drop(host);
+    let reader = DataFolder::new(&data).reader().unwrap();
+    let sql = "SELECT lower(hex(digest)) FROM blob WHERE content IS NULL";
+    let mut select = reader.connection().prepare(sql).unwrap();
+    let named = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let named = named.map(Result::unwrap).collect::<Vec<_>>();
+    assert!((1..jobs).contains(&named.len()), "{named:?}");
+    for hex in named {
+        assert!(data.join("blobs").join(&hex[..2]).join(&hex).exists(), "{hex} has a row");
+    }
+}
+
+/// Holds a job between its file and its row, when it is told to, and sees what is removed then.
+struct Halting {
+    blobs: BlobFolder,
+    halt: AtomicBool,
+    /// Where the job and the test meet, twice.
+    meeting: Barrier,
+    removed: Mutex<Vec<Digest>>,
+}
+
+impl Blobs for Halting {
+    fn put(&self, digest: &Digest, content: &[u8], durable: bool) -> io::Result<()> {
+        self.blobs.put(digest, content, durable)?;
+        if self.halt.load(Ordering::SeqCst) {
+            self.meeting.wait();
+            self.meeting.wait();
+        }
+        Ok(())
+    }
+
+    fn get(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
+        self.blobs.get(digest)
+    }
+
+    fn remove(&self, digest: &Digest, unused_for: Duration) -> io::Result<()> {
+        self.removed.lock().unwrap().push(*digest);
+        self.blobs.remove(digest, unused_for)
+    }
+}
+
+#[test]
+fn a_file_stays_while_its_row_is_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataFolder::new(folder.path().join("data"));
+    let blobs = Arc::new(Halting {
+        blobs: BlobFolder::open(folder.path().join("blobs")).unwrap(),
+        halt: AtomicBool::new(false),
+        meeting: Barrier::new(2),
+        removed: Mutex::default(),
+    });
+    let keep = Keep { time: Duration::ZERO, ..Keep::default() };
+    let config = Config { workers: Some(1), keep, ..Config::default() };
+    let host = Host::open_with(&data, support::engine(folder.path()), config, blobs.clone());
+    let host = host.unwrap();
+    let publication = set_up(&host, 1 << 40, &package(folder.path(), "s", "1", &shaped()));
+    let input = host.run(sized(&publication, 20_000)).unwrap().job.input;
+    let rows = || {
+        let reader = data.reader().unwrap();
+        let sql = "SELECT count(*) FROM blob WHERE digest = ?1";
+        let count =
+            reader.connection().query_row(sql, [input.as_bytes()], |row| row.get::<_, i64>(0));
+        count.unwrap()
+    };
+    let wait_for = |what: &dyn Fn() -> bool| {
+        let until = Instant::now() + LONG;
+        while !what() {
+            assert!(Instant::now() < until, "{} rows, {:?}", rows(), blobs.removed.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let is_removed = || blobs.removed.lock().unwrap().contains(&input);
+    // The row goes, and the file with it, in the janitor's next round.
+    wait_for(&is_removed);
+    assert_eq!(rows(), 0);
+    // A row that goes while another job has stored the file, and not committed yet.
+    host.run(sized(&publication, 20_000)).unwrap();
+    blobs.halt.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| host.run(sized(&publication, 20_000)).unwrap());
+        blobs.meeting.wait();
+        blobs.halt.store(false, Ordering::SeqCst);
+        blobs.removed.lock().unwrap().clear();
+        wait_for(&|| rows() == 0);
+        // The file would go right after the row.
+        std::thread::sleep(Duration::from_millis(200));
+        let removed = is_removed();
+        blobs.meeting.wait();
+        assert!(!removed, "removed under the job's hands");
+    });
+    // Nobody needs it once that job's row has gone.
+    wait_for(&is_removed);
 }

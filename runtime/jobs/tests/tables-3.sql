@@ -22,7 +22,7 @@ CREATE TABLE blob (
     expires_unix_ms INTEGER NOT NULL,
     UNIQUE (epoch, digest)
 ) STRICT;
-CREATE INDEX blob_expires ON blob (expires_unix_ms);
+CREATE INDEX blob_expires ON blob (expires_unix_ms, bytes);
 CREATE INDEX blob_file ON blob (digest) WHERE content IS NULL;
 CREATE TABLE job (
     id BLOB PRIMARY KEY CHECK (length(id) = 16),
