@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// Each crate with all the crates of this workspace that it may depend on, at run time.
-const ALLOWED: [(&str, &[&str]); 20] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("fuelbox-abi", &[]),
     ("fuelbox-kernels", &[]),
     ("fuelbox-sdk", &["fuelbox-abi", "fuelbox-kernels"]),
@@ -33,10 +33,12 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "fuelbox-receipt",
         ],
     ),
+    ("fuelbox-attack", &["fuelbox-abi", "fuelbox-engine", "fuelbox-kernels"]),
     (
         "fuelbox",
         &[
             "fuelbox-abi",
+            "fuelbox-attack",
             "fuelbox-engine",
             "fuelbox-jobs",
             "fuelbox-ledger",
@@ -46,7 +48,10 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "fuelbox-server",
         ],
     ),
-    ("fuelbox-test-support", &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt"]),
+    (
+        "fuelbox-test-support",
+        &["fuelbox-abi", "fuelbox-attack", "fuelbox-engine", "fuelbox-prebuilt"],
+    ),
     (
         "fuelbox-bench-box",
         &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt", "fuelbox-test-support"],

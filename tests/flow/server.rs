@@ -1,5 +1,6 @@
 //! A server as its operator and its callers have it: the real process, over real sockets.
 
+mod attack;
 mod calls;
 mod ends;
 mod market;

@@ -8,3 +8,4 @@ mod workers;
 mod packages;
 mod onnx;
 mod faults;
+mod attack;

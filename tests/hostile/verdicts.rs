@@ -498,6 +498,46 @@ fn logs_are_kept_to_their_limit() {
 }
 
 #[test]
+fn wasi_calls_with_bad_pointers_are_traps_and_are_billed() {
+    const MEMORY: i64 = 3 * PAGE_BYTES as i64;
+    let mut traps = 0;
+    for (module, name, kind) in fuelbox_engine::allowed_imports() {
+        if module != "wasi_snapshot_preview1" {
+            continue;
+        }
+        let (parameters, result) = kind.split_once(" -> ").unwrap();
+        let parameters = parameters.trim_matches(['(', ')']).replace(',', "");
+        let import = format!("(func $host (param {parameters}) (result i32))");
+        let import = match result {
+            "()" => import.replace(" (result i32)", ""),
+            _ => import,
+        };
+        for bad in [0, 1, MEMORY - 4, MEMORY - 1, MEMORY, i32::MAX.into(), -1, -4, -8] {
+            let arguments = parameters.split(' ').filter(|kind| !kind.is_empty());
+            let arguments: String = arguments.map(|kind| format!("({kind}.const {bad})")).collect();
+            let call = format!("(call $host {arguments})");
+            let call = if result == "()" { call } else { format!("(drop {call})") };
+            let guest = Guest {
+                imports: format!(r#"(import "{module}" "{name}" {import})"#),
+                ..Guest::running(&format!("(drop (i32.const 1)) {call}"))
+            };
+            let host = Host::fresh(Options::default());
+            let model = host.open(guest.wasm()).unwrap();
+            // A fault of the host would be an error here, and a job without a bill.
+            let outcome = run(&model, &input(), &fuel(1_000_000));
+            if let Verdict::Trap { kind: TrapKind::Wasi, detail } = &outcome.verdict {
+                assert!(detail.starts_with(&format!("WASI call {name}: ")), "{detail}");
+                assert!(outcome.usage.fuel < 100_000, "{name}: {outcome:?}");
+                assert!(outcome.verdict.replayable());
+                traps += 1;
+            }
+            assert!(outcome.usage.fuel > 0, "{name}({bad}): {outcome:?}");
+        }
+    }
+    assert!(traps > 20, "{traps}");
+}
+
+#[test]
 fn more_vectors_than_any_system_takes_are_refused_without_work() {
     let guest = Guest {
         imports: r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#.into(),

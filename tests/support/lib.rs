@@ -1,8 +1,9 @@
 //! What tests and benches share: guests in text form, models written on the spot, hosts with a cache.
 
-pub mod guest;
 pub mod host;
 pub mod onnx;
+
+pub use fuelbox_attack::guest;
 
 /// A well-formed access key with the public id of `key` and another secret, which is not drawn: a key
 /// that differs from `key` in its last character alone is `key` itself one time in sixteen.

@@ -92,6 +92,7 @@ pub(crate) enum Command {
     Infer(Box<commands::infer::InferArgs>),
     PublisherKey(commands::publisher_key::PublisherKeyArgs),
     Push(commands::push::PushArgs),
+    Attack(commands::attack::AttackArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
     /// Compiles one module from stdin to stdout: started by fuelbox itself.

@@ -41,27 +41,27 @@ pub(crate) struct ServerArgs {
         hide_env_values = true,
         default_value = "http://127.0.0.1:8000"
     )]
-    url: Address,
+    pub(crate) url: Address,
 
     /// File with the access key; otherwise it is that of the variable FUELBOX_KEY.
     #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
 
     /// Certificates to trust instead of the system's, as PEM.
     #[arg(long, value_name = "FILE.pem")]
-    ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 
     /// Send the key in the clear to another machine.
     #[arg(long)]
-    insecure: bool,
+    pub(crate) insecure: bool,
 
     /// Send a request again this often when the server is busy or the connection breaks.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=100))]
-    retries: u32,
+    pub(crate) retries: u32,
 
     /// Most time for one answer, sending the request included.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = units::duration)]
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// A server that requests can be sent to.

@@ -28,9 +28,10 @@ use clap::Parser;
 use std::process::ExitCode;
 
 /// A request's memory is taken on one thread and given back on another, or on a third. The system's
-/// allocator is slow at that: docs/decisions/0016-server.md has the figures.
+/// allocator is slow at that, and others never give back what lies between what is used:
+/// docs/decisions/0016-server.md has the figures.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();

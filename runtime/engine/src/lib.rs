@@ -30,6 +30,7 @@ mod faults;
 mod shelf;
 mod slot;
 mod image;
+mod imports;
 mod stack;
 mod log;
 mod meter;
@@ -54,7 +55,9 @@ pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
 pub use fuelbox_digest::{Digest, Hasher, ParseDigestError};
 pub use fuelbox_kernels::Isa;
 pub use image::{ImageError, ModelImage};
+pub use imports::allowed_imports;
 pub use limits::{JobLimits, constants};
+pub use log::is_active;
 #[cfg(feature = "warm-reuse")]
 pub use model::Warm;
 pub use model::{LoadTerms, Model, ModelError, Prepared, shapes_digest};

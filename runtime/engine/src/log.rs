@@ -57,14 +57,21 @@ impl Log {
 /// Longest text of a guest that is put into a message.
 pub(crate) const DETAIL_BYTES_MAX: usize = 4096;
 
-/// Bytes from a stranger as text that cannot move a cursor: control characters but for newline and
+/// Whether a stranger's character does something to whoever shows it: control characters, those that turn
+/// the direction of what stands around them (UAX #9), and those that end a line or a paragraph.
+pub fn is_active(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Bytes from a stranger as text that does nothing to a terminal: active characters but for newline and
 /// tab are escaped, bad UTF-8 is replaced.
 fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for char in String::from_utf8_lossy(bytes).chars() {
         match char {
             '\n' | '\t' => out.push(char),
-            _ if char.is_control() => out.extend(char.escape_default()),
+            _ if is_active(char) => out.extend(char.escape_default()),
             _ => out.push(char),
         }
     }
@@ -101,6 +108,7 @@ mod tests {
     #[test]
     fn strangers_cannot_move_the_cursor() {
         assert_eq!(log(64, &["a\x1b[2Jb\r"]), "a\\u{1b}[2Jb\\r");
+        assert_eq!(log(64, &["a\u{202e}b\u{2029}"]), "a\\u{202e}b\\u{2029}");
         assert_eq!(excerpt(b"one\ntwo", 5), "one t…");
         assert_eq!(excerpt("ä".as_bytes(), 1), "\u{fffd}…".replace('\u{fffd}', ""));
     }

@@ -14,7 +14,7 @@ use crate::{
     slot::{self, SlotPool},
     tensor::{OwnedParameter, Tensor},
     verdict::{Outcome, TrapKind, Usage, Verdict},
-    wasi::{GuestExit, WasiState},
+    wasi::{self, GuestExit, WasiState},
 };
 use fuelbox_abi::{
     ALIGNMENT_BYTES, EncodeError, Encoded, Envelope, Kind, Message, TensorView, unpack_reply,
@@ -437,6 +437,9 @@ impl Sandbox {
         if let Some(refused) = error.downcast_ref::<kernels::Refused>() {
             return Err(self.trap(TrapKind::Kernel, &refused.to_string()).into());
         }
+        if let Some(refused) = error.downcast_ref::<wasi::Refused>() {
+            return Err(self.trap(TrapKind::Wasi, &refused.to_string()).into());
+        }
         let Some(trap) = error.downcast_ref::<wasmtime::Trap>() else {
             return Err(HostFault::Engine(error).into());
         };
@@ -458,6 +461,7 @@ impl Sandbox {
             | TrapKind::Arithmetic
             | TrapKind::StackOverflow
             | TrapKind::Kernel
+            | TrapKind::Wasi
             | TrapKind::Other => None,
         };
         let detail = match words {

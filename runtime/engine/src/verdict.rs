@@ -58,6 +58,8 @@ pub enum TrapKind {
     Arithmetic,
     /// A host kernel was called with a block that it refuses.
     Kernel,
+    /// A WASI call was made with a pointer outside of linear memory, or at an odd place.
+    Wasi,
     /// The native stack is full. Frame sizes differ between compilers, so this is not replayable.
     StackOverflow,
     /// A trap that this version of fuelbox has no name for.
@@ -69,7 +71,7 @@ impl TrapKind {
     /// is a lower bound (wasmtime#13802): a guest could burn a loop and end in an out-of-bounds load.
     pub fn counts_fuel_exactly(self) -> bool {
         match self {
-            Self::Unreachable | Self::Exit | Self::Kernel => true,
+            Self::Unreachable | Self::Exit | Self::Kernel | Self::Wasi => true,
             Self::MemoryOutOfBounds
             | Self::BadCall
             | Self::Arithmetic
@@ -87,6 +89,7 @@ impl TrapKind {
             Self::BadCall => "bad_call",
             Self::Arithmetic => "arithmetic",
             Self::Kernel => "kernel",
+            Self::Wasi => "wasi",
             Self::StackOverflow => "stack_overflow",
             Self::Other => "other",
         }
@@ -210,6 +213,7 @@ mod tests {
         assert_eq!(bill(trap(TrapKind::Unreachable)), 7);
         assert_eq!(bill(trap(TrapKind::Exit)), 7);
         assert_eq!(bill(trap(TrapKind::Kernel)), 7);
+        assert_eq!(bill(trap(TrapKind::Wasi)), 7);
         assert_eq!(bill(Verdict::OutOfFuel), 100);
         for kind in [
             TrapKind::MemoryOutOfBounds,

@@ -46,6 +46,20 @@ const ERRNO_INVALID: i32 = 28;
 #[error("the guest called proc_exit({0})")]
 pub(crate) struct GuestExit(pub(crate) i32);
 
+/// The guest called a function with what stops a program, such as a pointer outside of its memory. There
+/// is nothing behind the calls that could fail by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("WASI call {call}: {text}")]
+pub(crate) struct Refused {
+    call: &'static str,
+    text: String,
+}
+
+/// What an error of a call is to the guest.
+fn refused<E: std::fmt::Display>(call: &'static str) -> impl FnOnce(E) -> wasmtime::Error {
+    move |error| Refused { call, text: format!("{error:#}") }.into()
+}
+
 /// What a job's WASI calls share. The context is made at the first call: most jobs make none.
 pub(crate) struct WasiState {
     seed: u64,
@@ -213,7 +227,7 @@ macro_rules! calls {
                     let mut memory = GuestMemory::Unshared(memory);
                     let context = state.wasi.context();
                     now(preview1::$name(context, &mut memory, $($argument),*))?
-                        .map_err(|error| wasmtime::format_err!("{}: {error:#}", stringify!($name)))
+                        .map_err(refused(stringify!($name)))
                 },
             )?;)*
             Ok(())
@@ -313,5 +327,5 @@ fn randomise(caller: &mut Caller<'_, State>, start: u64, bytes: u64) -> wasmtime
     let mut memory = GuestMemory::Unshared(memory);
     let context = state.wasi.context();
     now(preview1::random_get(context, &mut memory, start as u32 as i32, bytes as u32 as i32))?
-        .map_err(|error| wasmtime::format_err!("{RANDOM_GET}: {error:#}"))
+        .map_err(refused(RANDOM_GET))
 }

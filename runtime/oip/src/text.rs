@@ -11,7 +11,7 @@ pub(crate) fn excerpt(text: &str) -> String {
             out.push('…');
             break;
         }
-        match char.is_control() {
+        match fuelbox_engine::is_active(char) {
             true => out.extend(char.escape_default()),
             false => out.push(char),
         }

@@ -62,9 +62,19 @@ impl Refused {
     }
 
     /// Whether the server says that it may go well another time.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         let by_status = matches!(self.status.as_u16(), 429 | 503) || self.code == "in_flight";
         by_status && self.retry_after.is_some()
+    }
+
+    /// Whether the server says that it failed itself.
+    pub(crate) fn is_fault(&self) -> bool {
+        self.status.is_server_error() && !matches!(self.status.as_u16(), 501 | 503 | 504)
+    }
+
+    /// A header; none when it is not there, or no text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
     }
 
     /// What it means for the program.

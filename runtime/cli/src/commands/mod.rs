@@ -22,6 +22,7 @@ pub(crate) mod serve;
 pub(crate) mod infer;
 pub(crate) mod publisher_key;
 pub(crate) mod push;
+pub(crate) mod attack;
 pub(crate) mod completions;
 pub(crate) mod man;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Infer(args) => infer::infer(&args, &global),
         Command::PublisherKey(args) => publisher_key::publisher_key(args, &global),
         Command::Push(args) => push::push(&args, &global),
+        Command::Attack(args) => attack::attack(&args, &global),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
         // Its exit code is between the engine and its child.

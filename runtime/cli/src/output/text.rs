@@ -1,12 +1,14 @@
 //! Text of strangers, made fit for a terminal.
 
-/// The text on one line, without characters that move a cursor.
+use fuelbox_engine::is_active;
+
+/// The text on one line, without characters that do something to a terminal.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
             '\t' => out.push(' '),
-            _ if char.is_control() => out.extend(char.escape_default()),
+            _ if is_active(char) => out.extend(char.escape_default()),
             _ => out.push(char),
         }
     }

@@ -1,6 +1,6 @@
 //! Chains of convolutions with batch normalisation folded into them, as exporters write them.
 
-use crate::onnx::writer::{LINEAR_GAIN, Model, Node, RELU_GAIN};
+use crate::onnx::{LINEAR_GAIN, Model, Node, RELU_GAIN};
 
 /// A block's own share beside its shortcut, so that sums do not grow from block to block.
 pub(super) const RESIDUAL_GAIN: f64 = 0.25;

@@ -1,7 +1,7 @@
 //! Dense layers: the classifier of digits, and the scorer of tables.
 
 use super::{Input, Sample};
-use crate::onnx::writer::{Element, LINEAR_GAIN, Model, Node, RELU_GAIN};
+use crate::onnx::{Element, LINEAR_GAIN, Model, Node, RELU_GAIN};
 
 /// Dense layers of the given sizes with ReLU between them.
 ///

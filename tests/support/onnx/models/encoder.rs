@@ -2,7 +2,7 @@
 //! spelt out around Erf.
 
 use super::{Input, Sample};
-use crate::onnx::writer::{Element, LINEAR_GAIN, Model, Node};
+use crate::onnx::{Element, LINEAR_GAIN, Model, Node};
 
 /// What decides the shape of an encoder.
 struct Sizes {

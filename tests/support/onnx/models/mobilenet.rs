@@ -4,7 +4,7 @@ use super::{
     Input, Sample,
     convolutions::{Activation, Convolutions, RESIDUAL_GAIN},
 };
-use crate::onnx::writer::{Element, LINEAR_GAIN, Model, Node};
+use crate::onnx::{Element, LINEAR_GAIN, Model, Node};
 
 /// The pooled features hardly vary: the last layer makes up for it.
 const CLASSIFIER_GAIN: f64 = 4.0;

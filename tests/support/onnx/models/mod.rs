@@ -16,7 +16,7 @@ mod recurrent;
 pub use self::dense::{big_mlp, mlp};
 pub use self::mobilenet::mobilenet_v2;
 
-use super::writer::{Element, SplitMix64};
+use crate::onnx::{Element, SplitMix64};
 
 /// A model with inputs for one run.
 #[derive(Clone, Debug)]

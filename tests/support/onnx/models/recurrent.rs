@@ -1,7 +1,7 @@
 //! An LSTM over a sequence, with a classifier on its last state.
 
 use super::{Input, Sample};
-use crate::onnx::writer::{Element, LINEAR_GAIN, Model, Node};
+use crate::onnx::{Element, LINEAR_GAIN, Model, Node};
 
 const CLASSES: i64 = 10;
 

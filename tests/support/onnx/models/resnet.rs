@@ -4,7 +4,7 @@ use super::{
     Input, Sample,
     convolutions::{Activation, Convolutions, MaxPool, RESIDUAL_GAIN},
 };
-use crate::onnx::writer::{Element, LINEAR_GAIN, Model, Node};
+use crate::onnx::{Element, LINEAR_GAIN, Model, Node};
 
 /// A block's output is this many times as wide as its middle.
 const EXPANSION: i64 = 4;

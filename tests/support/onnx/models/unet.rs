@@ -4,7 +4,7 @@ use super::{
     Input, Sample,
     convolutions::{Activation, Convolutions, MaxPool},
 };
-use crate::onnx::writer::{Element, Model, Node};
+use crate::onnx::{Element, Model, Node};
 
 /// What each pixel may be.
 const CLASSES: i64 = 4;

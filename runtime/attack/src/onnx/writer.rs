@@ -213,16 +213,16 @@ impl Node {
 
 /// Steele, Lea and Flood's generator of 2014: whole numbers only, so the same everywhere.
 #[derive(Clone, Debug)]
-pub(super) struct SplitMix64(pub(super) u64);
+pub struct SplitMix64(pub u64);
 
 impl SplitMix64 {
     /// A number between -`bound` and `bound`.
-    pub(super) fn next_f32(&mut self, bound: f64) -> f32 {
+    pub fn next_f32(&mut self, bound: f64) -> f32 {
         self.next_i24() as f32 * (bound / (1 << 23) as f64) as f32
     }
 
     /// A number in 0..`end`, near enough to uniform for small ends.
-    pub(super) fn next_below(&mut self, end: i64) -> i64 {
+    pub fn next_below(&mut self, end: i64) -> i64 {
         (i64::from(self.next_i24() + (1 << 23)) * end) >> 24
     }
 

@@ -97,13 +97,18 @@ impl Guest {
 
 /// A `Signature` message: `x` with these dimensions to `y` `[1]`, both FP32.
 pub fn signature(x: &[Dim<'_>]) -> Vec<u8> {
+    signature_of(DataType::Fp32, x)
+}
+
+/// A `Signature` message: `x` of this type with these dimensions to `y`, FP32 `[1]`.
+pub fn signature_of(datatype: DataType, x: &[Dim<'_>]) -> Vec<u8> {
     let spec = |role, name, dims: &[Dim<'static>]| TensorSpec {
         role,
         name,
         datatype: DataType::Fp32,
         dims: Dims::new(dims),
     };
-    let x = TensorSpec { dims: Dims::new(x), ..spec(Role::Input, "x", &[]) };
+    let x = TensorSpec { datatype, dims: Dims::new(x), ..spec(Role::Input, "x", &[]) };
     let specs = [x, spec(Role::Output, "y", &[Dim::Fixed(1)])];
     encode(&Envelope { specs: &specs, ..Envelope::new(Kind::Signature) })
 }

@@ -1,0 +1,231 @@
+//! Work without a bill: burn and then end in each way, bulk operations, kernels, growth.
+
+use super::{TWO, VECTORS, wasi};
+use crate::{
+    attempt::{Attempt, FUEL, Held, ended, ensure, floats, plain, x},
+    guest::{Guest, encode},
+    kernels::{self, BLOCK_AT, INPUT_WORDS, good},
+    package::Package,
+    suite::{Case, Group},
+    target::{Broken, Job},
+};
+use fuelbox_abi::{Envelope, Status, pack_reply};
+use fuelbox_kernels::{Call, Kernel};
+
+/// Rounds of [`burn`], and less than what they burn.
+const ROUNDS: u32 = 1_000_000;
+const BURNED: u64 = 5 * ROUNDS as u64;
+
+/// Instructions that count down.
+fn burn() -> String {
+    format!(
+        "(local.set 2 (i32.const {ROUNDS}))
+         (loop $again
+           (local.set 2 (i32.sub (local.get 2) (i32.const 1)))
+           (br_if $again (local.get 2)))"
+    )
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (how, end, verdict) in [
+        ("an answer", "", "completed"),
+        ("unreachable", "unreachable", "trap"),
+        ("a load beyond memory", "(drop (i32.load (i32.const -1)))", "trap"),
+        ("a division by zero", "(drop (i32.div_u (i32.const 1) (i32.const 0)))", "trap"),
+        ("an overflow of the stack", "(call $deep)", "trap"),
+        ("an indirect call of nothing", "(call_indirect (i32.const 0))", "trap"),
+        ("an exit", "(call $host (i32.const 3))", "trap"),
+        ("an endless loop", "(loop (br 0))", "out_of_fuel"),
+        ("a reply from nowhere", "(return (i64.const -1))", "bad_output"),
+    ] {
+        cases.push(Case::new(Group::FreeRide, format!("work, then {how}"), move |attempt| {
+            let guest = Guest {
+                imports: wasi("proc_exit", "(param i32)"),
+                extra: "(table 1 funcref) (func $deep (call $deep))".into(),
+                ..Guest::running(&format!("{}{end}", burn()))
+            };
+            let model = attempt.open(&guest)?;
+            // Enough for the deepest stack.
+            let end = attempt.run_plain(&model, 1_000_000_000)?;
+            ended(&end, verdict, "")?;
+            ensure(end.fuel >= BURNED, || format!("{} fuel for {BURNED}", end.fuel))?;
+            Ok(format!("{}, {} fuel billed", end.verdict, end.fuel))
+        }));
+    }
+    let mut add = |name: &str, attack: fn(&mut Attempt<'_>) -> Held| {
+        cases.push(Case::new(Group::FreeRide, name, attack));
+    };
+    add("work, then a failure in the guest's own words", |attempt| {
+        let outputs = encode(&Envelope::failure(Status::Failed, "sorry"));
+        let reply =
+            format!("(i64.const {})", pack_reply(crate::guest::OUTPUTS_AT, outputs.len() as u32));
+        let guest = Guest { outputs, reply, ..Guest::running(&burn()) };
+        let end = attempt.ends(&guest, "guest_error", "sorry")?;
+        ensure(end.fuel >= BURNED, || format!("{} fuel for {BURNED}", end.fuel))?;
+        Ok(format!("{} fuel billed", end.fuel))
+    });
+    add("work in a load that fails", |attempt| {
+        let before = attempt.target().paid_micro()?;
+        let guest = Guest { load: format!("{} unreachable", burn()), ..Guest::default() };
+        attempt.refused(&Package::of(&guest), "unreachable")?;
+        let paid = attempt.target().paid_micro()?.saturating_sub(before);
+        ensure(paid > 0, || "nothing was paid".into())?;
+        Ok(format!("refused, {paid} millionths of a credit paid"))
+    });
+    add("work in an allocator and in an initializer", |attempt| {
+        let guest = Guest {
+            extra: format!(
+                "(func (export \"_initialize\") (local i32 i32 i32) {})
+                 (func $burn (local i32 i32 i32) {})",
+                burn(),
+                burn()
+            ),
+            alloc: "(call $burn) (i32.const 65536)".into(),
+            ..Guest::default()
+        };
+        let model = attempt.open(&guest)?;
+        ensure(model.fuel >= 2 * BURNED, || format!("load of {} fuel", model.fuel))?;
+        let end = attempt.run_plain(&model, FUEL)?;
+        ensure(end.fuel >= BURNED, || format!("{} fuel", end.fuel))?;
+        Ok(format!("load {}, job {} fuel", model.fuel, end.fuel))
+    });
+    add("memory.fill of megabytes in one instruction", |attempt| {
+        per_byte(attempt, "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 16777216))")
+    });
+    add("memory.copy of megabytes in one instruction", |attempt| {
+        per_byte(
+            attempt,
+            "(memory.copy (i32.const 131072) (i32.const 262144) (i32.const 16777216))",
+        )
+    });
+    add("bulk operations that are cut off by the end of memory", |attempt| {
+        // What is asked for is paid for, also where it would end in a trap.
+        let run = "(memory.fill (i32.const 131072) (i32.const 1) (i32.const -1))";
+        let end = attempt.ends(&Guest::running(run), "out_of_fuel", "")?;
+        Ok(format!("{} fuel billed", end.fuel))
+    });
+    add("growth, touch, and growth that fails", |attempt| {
+        let run = "(drop (memory.grow (i32.const 512)))
+            (memory.fill (i32.const 196608) (i32.const 7) (i32.const 33554432))
+            (drop (memory.grow (i32.const 65535)))";
+        let guest = Guest::running(run);
+        let end = attempt
+            .ends(&guest, "out_of_fuel", "")
+            .or_else(|_| attempt.ends(&guest, "completed", ""))?;
+        ensure(end.fuel >= 1_000_000, || format!("{} fuel for 32 MiB", end.fuel))?;
+        Ok(format!("{}, {} fuel for 32 MiB", end.verdict, end.fuel))
+    });
+    for kernel in Kernel::ALL {
+        cases.push(Case::new(
+            Group::FreeRide,
+            format!("{} of huge sizes", kernel.name()),
+            move |attempt| huge(attempt, kernel),
+        ));
+    }
+    let mut add = |name: &str, attack: fn(&mut Attempt<'_>) -> Held| {
+        cases.push(Case::new(Group::FreeRide, name, attack));
+    };
+    add("a kernel that cannot be paid for", |attempt| {
+        let model = attempt.open(&kernels::guest(Kernel::Gemm))?;
+        let block = good(Kernel::Gemm).write().map_err(Broken::new)?;
+        let input = [block_input(&block)];
+        let end = attempt.run(&plain(&model.name, &input, 300))?;
+        ended(&end, "out_of_fuel", "")?;
+        ensure(end.fuel == 300, || format!("{} fuel", end.fuel))?;
+        Ok("out_of_fuel before any work".into())
+    });
+    add("randomness that cannot be paid for", |attempt| {
+        let guest = Guest {
+            imports: wasi("random_get", TWO),
+            memory: "64".into(),
+            ..Guest::running("(drop (call $host (i32.const 0) (i32.const 4194304)))")
+        };
+        let model = attempt.open(&guest)?;
+        let end = attempt.run_plain(&model, 1_000_000)?;
+        ended(&end, "out_of_fuel", "")?;
+        Ok(format!("{} fuel billed", end.fuel))
+    });
+    add("a thousand vectors of a megabyte in one write", |attempt| {
+        let guest = Guest {
+            imports: wasi("fd_write", VECTORS),
+            memory: "32".into(),
+            ..Guest::running(
+                "(local.set 2 (i32.const 1024))
+                 (loop
+                   (i32.store (i32.add (i32.const 16384) (i32.mul (local.get 2) (i32.const 8))) (i32.const 65536))
+                   (i32.store (i32.add (i32.const 16388) (i32.mul (local.get 2) (i32.const 8))) (i32.const 1048576))
+                   (br_if 0 (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))
+                 (drop (call $host (i32.const 1) (i32.const 16392) (i32.const 1024) (i32.const 512)))",
+            )
+        };
+        let end = attempt.ends(&guest, "completed", "")?;
+        ensure(end.fuel >= 1 << 20, || format!("{} fuel for a megabyte", end.fuel))?;
+        Ok(format!("one slice written, {} fuel", end.fuel))
+    });
+    add("a job with less fuel than its entry costs", |attempt| {
+        let model = attempt.open(&Guest::default())?;
+        let end = attempt.run_plain(&model, 1)?;
+        ended(&end, "out_of_fuel", "")?;
+        ensure(end.fuel == 1, || format!("{} fuel", end.fuel))?;
+        Ok("out_of_fuel, 1 billed".into())
+    });
+    add("a job with more fuel than anybody can pay", |attempt| {
+        let model = attempt.open(&Guest::default())?;
+        let inputs = [x(1.0)];
+        let job = Job { fuel: u64::MAX, ..plain(&model.name, &inputs, 0) };
+        match attempt.target().run(&job)? {
+            crate::target::Ran::Refused(refusal) => Ok(format!("refused: {}", refusal.text)),
+            crate::target::Ran::Ended(end) => Err(Broken(format!("ran: {end:?}"))),
+        }
+    });
+    cases
+}
+
+/// Bulk operations cost by the byte: 64 bytes for a unit of fuel at most.
+fn per_byte(attempt: &mut Attempt<'_>, run: &str) -> Held {
+    let guest = Guest { memory: "512".into(), ..Guest::running(run) };
+    let end = attempt.ends(&guest, "completed", "")?;
+    let bytes = 16 << 20;
+    ensure(end.fuel >= bytes / 64, || format!("{} fuel for {bytes} bytes", end.fuel))?;
+    Ok(format!("{} fuel for {bytes} bytes", end.fuel))
+}
+
+/// A kernel whose sizes are all as large as they can be: refused as a trap, and paid for being read.
+fn huge(attempt: &mut Attempt<'_>, kernel: Kernel) -> Held {
+    let model = attempt.open(&kernels::guest(kernel))?;
+    let block = good(kernel).write().map_err(Broken::new)?;
+    let (mut traps, mut others) = (0, 0);
+    for size in [1 << 16, 1 << 24, u32::MAX] {
+        let mut block = block.clone();
+        // Sizes are small numbers and not zero; addresses are not.
+        for word in &mut block {
+            if (1..=64).contains(word) {
+                *word = size;
+            }
+        }
+        let input = [block_input(&block)];
+        let end = attempt.run(&plain(&model.name, &input, FUEL))?;
+        ensure(end.fuel > 0 && end.fuel <= FUEL, || format!("{} fuel", end.fuel))?;
+        match end.verdict.as_str() {
+            "trap" => traps += 1,
+            _ => others += 1,
+        }
+    }
+    // One call alone may cost less than the limit, and there must be no way around its formula.
+    let call = Call::read(kernel, &block).map_err(Broken::new)?;
+    let checked = call.check(kernels::MEMORY_BYTES as usize).map_err(Broken::new)?;
+    let input = [block_input(&block)];
+    let end = attempt.run(&plain(&model.name, &input, FUEL))?;
+    ensure(end.fuel > checked.fuel(), || format!("{} fuel for {}", end.fuel, checked.fuel()))?;
+    Ok(format!("{traps} refused as traps, {others} paid; an honest call costs {}", checked.fuel()))
+}
+
+fn block_input(block: &[u32]) -> fuelbox_engine::Tensor {
+    let mut words = vec![0.0; INPUT_WORDS];
+    words[0] = f32::from_bits(BLOCK_AT);
+    for (to, word) in words.iter_mut().skip(1).zip(block) {
+        *to = f32::from_bits(*word);
+    }
+    floats("x", &words)
+}
