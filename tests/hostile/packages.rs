@@ -239,3 +239,59 @@ fn data_after_the_end_is_refused() {
     file.extend(encoder.finish().unwrap());
     check(&file, "damaged or cut short: data after the last part");
 }
+
+#[test]
+fn sizes_are_bounded_at_the_limit_and_not_before() {
+    use fuelbox_engine::constants::{
+        MANIFEST_BYTES_MAX, NAME_BYTES_MAX, PART_BYTES_MAX, PARTS_MAX,
+    };
+    // One that is within the limits misses its parts; one that is not is refused before that.
+    let try_manifest =
+        |manifest: &Manifest| refusal(&packed(&[regular("manifest.json", &manifest.to_bytes())]));
+    let missing = |manifest: &Manifest| {
+        let found = try_manifest(manifest);
+        assert!(found.contains("is missing"), "{found}");
+    };
+    let over = |manifest: &Manifest, expected: &str| {
+        let found = try_manifest(manifest);
+        assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
+    };
+    // Bytes of the manifest.
+    let padded = |bytes: usize| {
+        let mut manifest = manifest();
+        manifest.licence = String::new();
+        manifest.licence = "x".repeat(bytes - manifest.to_bytes().len());
+        assert_eq!(manifest.to_bytes().len(), bytes);
+        manifest
+    };
+    missing(&padded(MANIFEST_BYTES_MAX as usize));
+    over(
+        &padded(MANIFEST_BYTES_MAX as usize + 1),
+        "manifest of 1048577 bytes, allowed are 1048576",
+    );
+    // Parts: guest, labels and golden case are there already.
+    let parts = |count: usize| {
+        let mut manifest = manifest();
+        for number in 0..count - 3 {
+            let mut asset = manifest.assets[0].clone();
+            asset.name = format!("asset-{number}");
+            asset.part = PartRef::of(asset.name.as_bytes());
+            manifest.assets.push(asset);
+        }
+        manifest
+    };
+    missing(&parts(PARTS_MAX));
+    over(&parts(PARTS_MAX + 1), "257 parts, allowed are 256");
+    // Bytes of a part, as the manifest says.
+    let sized = |bytes: u64| {
+        let mut manifest = manifest();
+        manifest.assets[0].part.size_bytes = bytes;
+        manifest
+    };
+    missing(&sized(PART_BYTES_MAX));
+    over(&sized(PART_BYTES_MAX + 1), "of 2147483649 bytes, allowed are 2147483648");
+    // Characters of a name.
+    let named = |chars: usize| Manifest { name: "n".repeat(chars), ..manifest() };
+    missing(&named(NAME_BYTES_MAX));
+    over(&named(NAME_BYTES_MAX + 1), "allowed are 1 to 128 characters");
+}

@@ -34,6 +34,14 @@ impl Machine {
         }
     }
 
+    /// For the end of a report.
+    pub(crate) fn line(&self) -> String {
+        let Self { cpu, cores, kernel, load: [before, after], .. } = self;
+        format!(
+            "{cpu}, {cores} cores, Linux {kernel}; load average {before} before, {after} after\n"
+        )
+    }
+
     /// Notes the load after the last round.
     pub(crate) fn done(&mut self) {
         self.load[1] = load();

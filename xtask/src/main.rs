@@ -11,6 +11,8 @@ mod compare;
 mod serving;
 mod compare_server;
 mod soak;
+mod siege;
+mod fuzz;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -37,6 +39,10 @@ enum Chore {
     CompareServer(compare_server::Arguments),
     /// Offer a server twice what it can do, for minutes, and check its books.
     Soak(soak::Arguments),
+    /// Attack a server over and over, and see whether honest jobs notice.
+    Siege(siege::Arguments),
+    /// Build the fuzz targets and run them for a while.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -47,5 +53,7 @@ fn main() -> Result<()> {
         Chore::Compare(arguments) => compare::run(&arguments),
         Chore::CompareServer(arguments) => compare_server::run(&arguments),
         Chore::Soak(arguments) => soak::run(&arguments),
+        Chore::Siege(arguments) => siege::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
     }
 }

@@ -23,6 +23,8 @@ mod cache;
 mod validate;
 mod split;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod confine;
 mod compile;
 mod pagemap;

@@ -16,7 +16,7 @@ pub struct Profile {
     version: u32,
     wasmtime: &'static str,
     wasm_features: [&'static str; 9],
-    nan_canonicalization: bool,
+    pub(crate) nan_canonicalization: bool,
     cost_schedule: u32,
     guest_abi: u32,
     /// The version of the kernels' blocks and of what they compute.
@@ -41,7 +41,7 @@ const FEATURES: [(&str, WasmFeatures); 9] = [
 ];
 
 /// The features that the engine compiles.
-fn wasmtime_features() -> WasmFeatures {
+pub(crate) fn wasmtime_features() -> WasmFeatures {
     FEATURES.iter().fold(WasmFeatures::empty(), |all, (_, feature)| all | *feature)
 }
 

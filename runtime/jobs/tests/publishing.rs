@@ -4,6 +4,7 @@
 
 mod support;
 
+use fuelbox_engine::{Archive, LimitsAsked, write_archive};
 use fuelbox_jobs::{Config, DataFolder, Host, PublishError};
 use fuelbox_ledger::Rejected;
 use fuelbox_test_support::guest::Guest;
@@ -150,4 +151,44 @@ fn of_two_packages_of_one_version_one_is_published_and_both_are_paid() {
     assert!(paid == price || paid == 2 * price, "{paid}, {price}");
     drop(host);
     support::check_folder(folder.path());
+}
+
+#[test]
+fn golden_cases_run_within_the_limits_that_their_package_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    let guest = Guest {
+        run: "(drop (memory.grow (i32.const 2)))".to_owned() + &burn(10_000),
+        ..Guest::default()
+    };
+    let engine = support::engine(folder.path());
+    let file = support::package_of(&engine, "g", "1", guest.wasm(), &[x(1.0)]);
+    let archive = Archive::read(&file[..]).unwrap();
+    let used = archive.manifest().golden[0].clone();
+    assert_eq!(used.memory_bytes_peak, 5 << 16);
+    let asking = |version: &str, fuel, memory_bytes| {
+        let mut manifest = archive.manifest().clone();
+        manifest.version = version.into();
+        manifest.limits = LimitsAsked { fuel, memory_bytes };
+        let parts = [manifest.guest, manifest.golden[0].input];
+        let parts = parts.map(|part| archive.part(&part).to_vec());
+        let mut file = Vec::new();
+        write_archive(&manifest, &[&parts[0], &parts[1]], &mut file).unwrap();
+        file
+    };
+    // What it used is enough.
+    set_up(&host, 0, &asking("1", used.fuel, used.memory_bytes_peak));
+    let before = available(&host, "pub");
+    for (version, fuel, memory_bytes, expected) in [
+        ("2", used.fuel - 1_000, used.memory_bytes_peak, "golden case 'case-0': "),
+        ("3", used.fuel, used.memory_bytes_peak - 1, "golden case 'case-0': "),
+        ("4", used.fuel, 1 << 16, "memory over limit: the loaded model takes 196608 bytes"),
+    ] {
+        let file = asking(version, fuel, memory_bytes);
+        let error = host.publish(&account("pub"), &file, Some(1_000_000_000)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{version}: {error}");
+    }
+    assert!(available(&host, "pub") < before, "what was burned is paid");
+    let packages = host.read(|records| records.packages()).unwrap().unwrap();
+    assert_eq!(packages.len(), 1);
 }

@@ -155,7 +155,7 @@ fn account(traffic: &str) -> &str {
 }
 
 /// All that callers of an account saw, over all runs.
-pub(super) fn by_account<'a>(reports: impl Iterator<Item = &'a Report>) -> BTreeMap<String, Tally> {
+pub(crate) fn by_account<'a>(reports: impl Iterator<Item = &'a Report>) -> BTreeMap<String, Tally> {
     let mut tallies = BTreeMap::<String, Tally>::new();
     for (name, tally) in reports.flat_map(|report| &report.traffic) {
         let sum = tallies.entry(account(name).to_owned()).or_default();

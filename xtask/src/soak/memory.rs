@@ -10,7 +10,7 @@ const GROWTH: f64 = 1.02;
 const SLACK_BYTES: f64 = 8e6;
 
 /// Samples over a run.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     warmup_s: f64,
     seconds: f64,
     /// When, resident, and the part that is in no file.
@@ -18,19 +18,19 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(warmup_s: f64, seconds: f64) -> Self {
+    pub(crate) fn new(warmup_s: f64, seconds: f64) -> Self {
         Self { warmup_s, seconds, samples: Vec::new() }
     }
 
     /// Takes a sample.
-    pub(super) fn look(&mut self, process: u32, at_s: f64) -> Result<()> {
+    pub(crate) fn look(&mut self, process: u32, at_s: f64) -> Result<()> {
         let (resident, anonymous) = memory(process)?;
         self.samples.push((at_s, resident, anonymous));
         Ok(())
     }
 
     /// Medians of the first third after the warm-up, and of the last: resident, and in no file.
-    pub(super) fn thirds(&self) -> Option<[(f64, f64); 2]> {
+    pub(crate) fn thirds(&self) -> Option<[(f64, f64); 2]> {
         let third = (self.seconds - self.warmup_s) / 3.0;
         let part = |from: f64| {
             let within = |at: f64| (from..=from + third).contains(&at);
@@ -43,11 +43,11 @@ impl Memory {
     }
 
     /// Whether the run was long enough to say.
-    pub(super) fn is_judged(&self) -> bool {
+    pub(crate) fn is_judged(&self) -> bool {
         self.seconds >= JUDGED_SECONDS
     }
 
-    pub(super) fn failures(&self) -> Option<String> {
+    pub(crate) fn failures(&self) -> Option<String> {
         let Some([(first, _), (last, _)]) = self.thirds() else {
             return Some("memory was not looked at".into());
         };

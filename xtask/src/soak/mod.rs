@@ -17,8 +17,9 @@ use crate::{
 use anyhow::{Result, ensure};
 use fuelbox_load::Report;
 use load::Mix;
-use memory::Memory;
-use settled::Books;
+pub(crate) use load::by_account;
+pub(crate) use memory::Memory;
+pub(crate) use settled::Books;
 use std::path::PathBuf;
 
 /// Arguments of this chore.

@@ -61,10 +61,5 @@ pub(super) fn table(outcome: &Outcome) -> String {
         audit.same,
         audit.replayed
     );
-    let _ = writeln!(
-        text,
-        "{}, {} cores, Linux {}; load average {} before, {} after",
-        machine.cpu, machine.cores, machine.kernel, machine.load[0], machine.load[1]
-    );
-    text
+    text + &machine.line()
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 /// What the store says, by fuelbox' own commands.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(crate) struct Books {
     usage: BTreeMap<String, Usage>,
     accounts: Vec<Account>,
     /// Jobs that wait or run.
-    pub(super) unfinished: usize,
-    pub(super) audit: Audit,
+    pub(crate) unfinished: usize,
+    pub(crate) audit: Audit,
 }
 
 /// A line of `usage --by account`.
@@ -27,18 +27,18 @@ struct Usage {
 
 /// What `audit` says.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Audit {
+pub(crate) struct Audit {
     /// Receipts in the log.
-    pub(super) size: u64,
-    pub(super) replayed: u64,
-    pub(super) same: u64,
+    pub(crate) size: u64,
+    pub(crate) replayed: u64,
+    pub(crate) same: u64,
     #[serde(default)]
     different: Vec<serde_json::Value>,
 }
 
 impl Books {
     /// Reads them; about so many receipts are replayed.
-    pub(super) fn read(folder: &Folder<'_>, replays: u64) -> Result<Self> {
+    pub(crate) fn read(folder: &Folder<'_>, replays: u64) -> Result<Self> {
         let usage: Vec<Usage> = folder.json(&["usage", "--by", "account"])?;
         let jobs: u64 = usage.iter().map(|line| line.jobs).sum();
         let mut unfinished = 0;
@@ -58,12 +58,12 @@ impl Books {
     }
 
     /// Jobs that succeeded.
-    pub(super) fn succeeded(&self) -> u64 {
+    pub(crate) fn succeeded(&self) -> u64 {
         self.usage.values().map(|line| line.succeeded).sum()
     }
 
     /// Where the books and the callers do not agree. `given_micro` is what each caller had at first.
-    pub(super) fn failures(
+    pub(crate) fn failures(
         &self,
         tallies: &BTreeMap<String, Tally>,
         given_micro: i128,
