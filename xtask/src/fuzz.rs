@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 }
 
 /// What cargo-fuzz gives the compiler.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 9] = [
     "--cfg fuzzing",
     "-Zsanitizer=address",
     "-Cpasses=sancov-module",
@@ -33,7 +33,6 @@ const FLAGS: [&str; 10] = [
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
     "-Cdebuginfo=line-tables-only",
     "-Cforce-frame-pointers=yes",
 ];
@@ -43,6 +42,8 @@ const MEMORY_MIB: u64 = 4_096;
 
 /// Bytes of a file under fuzz/seeds: they are in the repository.
 const SEED_BYTES_MAX: u64 = 4 << 10;
+/// Seeds of a target: what a run begins with; the rest it finds again in a minute.
+const SEEDS_MAX: usize = 32;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let root = root()?;
@@ -75,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         fuzz.arg(format!("-max_total_time={}", arguments.seconds));
         fuzz.arg(format!("-rss_limit_mb={MEMORY_MIB}"));
         fuzz.arg(format!("-artifact_prefix={}/", findings.display()));
-        fuzz.args(["-print_final_stats=1", "-verbosity=0", "-print_funcs=0"]);
+        fuzz.args(["-print_final_stats=1", "-verbosity=0", "-print_funcs=0", "-len_control=0"]);
         fuzz.arg(&corpus).args(&seeds);
         let status = fuzz.status().with_context(|| program.display().to_string())?;
         ensure!(status.success(), "{target}: a finding in {}", findings.display());
@@ -119,12 +120,23 @@ fn keep(program: &Path, corpus: &Path, seeds: &Path) -> Result<()> {
     fs::create_dir_all(&enough)?;
     let status = Command::new(program).arg("-merge=1").arg(&enough).arg(corpus).status()?;
     ensure!(status.success(), "{}: merge", program.display());
-    fs::create_dir_all(seeds)?;
+    let mut files = Vec::new();
     for file in fs::read_dir(&enough)? {
         let file = file?;
-        if file.metadata()?.len() <= SEED_BYTES_MAX {
-            fs::copy(file.path(), seeds.join(file.file_name()))?;
+        let len = file.metadata()?.len();
+        if len <= SEED_BYTES_MAX {
+            files.push((len, file.file_name(), file.path()));
         }
+    }
+    files.sort();
+    if seeds.exists() {
+        fs::remove_dir_all(seeds)?;
+    }
+    fs::create_dir_all(seeds)?;
+    // Of all sizes.
+    let step = files.len().div_ceil(SEEDS_MAX).max(1);
+    for (_, name, path) in files.into_iter().step_by(step) {
+        fs::copy(path, seeds.join(name))?;
     }
     Ok(())
 }

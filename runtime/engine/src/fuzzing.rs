@@ -7,6 +7,7 @@ use crate::{
     validate::validate,
 };
 use fuelbox_abi::export;
+use std::sync::OnceLock;
 use wasmtime::{
     Config, Engine, Instance, Memory, Module, OptLevel, Store, Val, ValType, WasmFeatures,
 };
@@ -33,9 +34,10 @@ pub fn split_is_the_same(bytes: &[u8]) -> bool {
     };
     let parts = split(&module).expect("a valid module can be split");
     assert_eq!(parts.husk.mutable_globals() as usize, module.mutable_globals().len());
-    let engine = Engine::new(&config()).expect("an engine");
-    let whole = deeds(&engine, bytes, None);
-    let split = deeds(&engine, parts.husk.bytes(), Some(&parts.initial));
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| Engine::new(&config()).expect("an engine"));
+    let whole = deeds(engine, bytes, None);
+    let split = deeds(engine, parts.husk.bytes(), Some(&parts.initial));
     assert_eq!(whole, split);
     true
 }

@@ -12,7 +12,6 @@ use crate::{
     client::{Address, ServerArgs},
     exit::{Exit, Failure, OrExit, Result},
     progress::Step,
-    units,
 };
 use fuelbox_attack::{Broken, Group, Report, Suite, cases};
 use site::Site;
@@ -126,15 +125,4 @@ impl AttackArgs {
         // The suite itself decides what is sent again.
         ServerArgs { url, key_file: Some(key_file), ca, insecure, retries: 0, timeout: ANSWER_TIME }
     }
-}
-
-/// How long a pause is that a server asks for, at most.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// How often a busy server is asked again.
-const TRIES_MAX: u32 = 60;
-
-/// A pause in words.
-fn paused(time: Duration) -> String {
-    units::show_duration(time)
 }

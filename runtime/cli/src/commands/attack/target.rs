@@ -1,9 +1,9 @@
 //! A server as the suite has it: what it answers, told apart from its own failures.
 
-use super::{PAUSE_MAX, TRIES_MAX, paused};
 use crate::{
     client::{Answer, Refused, Remote, Trouble},
     exit::Result,
+    units,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fuelbox_attack::{Broken, End, Job, Published, Ran, Refusal, Target, Upload};
@@ -14,8 +14,7 @@ use fuelbox_receipt::{HostKey, PackageSignature};
 use reqwest::{blocking::RequestBuilder, header::CONTENT_TYPE};
 use serde::Deserialize;
 use std::{
-    env,
-    io::Write,
+    env, fs,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -40,6 +39,12 @@ const LOAD_FUEL: u64 = 2_000_000_000;
 
 /// Bytes of an answer: the suite asks for no more.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a pause is that a server asks for, at most.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a busy server is asked again.
+const TRIES_MAX: u32 = 60;
 
 /// What a package file is.
 const PACKAGE: &str = "application/vnd.fuelbox.package";
@@ -94,7 +99,8 @@ impl Server {
                 Err(other) => return Err(Broken::new(other)),
             }
         }
-        Err(Broken(format!("busy, asked {TRIES_MAX} times, up to {} apart", paused(PAUSE_MAX))))
+        let pause = units::show_duration(PAUSE_MAX);
+        Err(Broken(format!("busy, asked {TRIES_MAX} times, up to {pause} apart")))
     }
 }
 
@@ -169,11 +175,13 @@ impl Target for Server {
     }
 
     fn printed(&self, package: &[u8]) -> Result<Vec<u8>, Broken> {
-        let mut file = tempfile::Builder::new().suffix(".fbx").tempfile().map_err(Broken::new)?;
-        file.write_all(package).map_err(Broken::new)?;
+        let folder = tempfile::tempdir().map_err(Broken::new)?;
+        let file = folder.path().join("package.fbx");
+        fs::write(&file, package).map_err(Broken::new)?;
         let program = env::current_exe().map_err(Broken::new)?;
         let mut run = Command::new(program);
-        run.args(["run", "--random", "1", "--verbose"]).arg(file.path()).stdin(Stdio::null());
+        run.args(["run", "--random", "1", "--verbose"]).arg(file).stdin(Stdio::null());
+        run.arg("--cache-dir").arg(folder.path().join("cache"));
         let output = run.output().map_err(Broken::new)?;
         Ok([output.stdout, output.stderr].concat())
     }
