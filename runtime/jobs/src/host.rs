@@ -455,9 +455,9 @@ impl Host {
         self.shared.queue.earliest(|job| job.since).map(|since| since.elapsed())
     }
 
-    /// Jobs that run now.
+    /// Jobs that workers have now.
     pub fn running(&self) -> usize {
-        self.shared.live().len().saturating_sub(self.queued())
+        self.shared.queue.running()
     }
 
     /// Jobs that wait for a worker.

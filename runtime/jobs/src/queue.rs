@@ -102,6 +102,8 @@ struct State<T> {
     arrivals: u64,
     bytes: u64,
     prompt_fuel: u64,
+    /// Jobs that workers have.
+    running: usize,
     closed: bool,
 }
 
@@ -127,6 +129,7 @@ impl<T> Queue<T> {
             arrivals: 0,
             bytes: 0,
             prompt_fuel: 0,
+            running: 0,
             closed: false,
         };
         Self { limits, state: Mutex::new(state), changed: Condvar::new() }
@@ -214,6 +217,11 @@ impl<T> Queue<T> {
         self.lock().places.len()
     }
 
+    /// How many jobs workers have: those that were taken, and that nobody is done with.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().running
+    }
+
     /// The least of what `key` says of the jobs that wait. Looks at all of them.
     pub(crate) fn earliest<K: Ord>(&self, key: impl Fn(&T) -> K) -> Option<K> {
         let state = self.lock();
@@ -292,6 +300,7 @@ impl<T> State<T> {
         self.now = time;
         account.time = time.saturating_add(ticket.expected_fuel.into());
         account.running += 1;
+        self.running += 1;
         account.prompt_fuel = account.prompt_fuel.saturating_sub(ticket.prompt_fuel());
         self.prompt_fuel = self.prompt_fuel.saturating_sub(ticket.prompt_fuel());
         if !account.waiting.is_empty() {
@@ -303,6 +312,7 @@ impl<T> State<T> {
     }
 
     fn done(&mut self, ticket: &Ticket, fuel: u64) {
+        self.running = self.running.saturating_sub(1);
         let Some(account) = self.accounts.get_mut(&ticket.account) else {
             return;
         };
@@ -423,7 +433,9 @@ mod tests {
         queue.push(ticket("b", 5, 500), "b1").expect("room");
         let (first, job) = queue.pop().expect("open");
         assert_eq!(job, "a1");
+        assert_eq!((queue.running(), queue.len()), (1, 2));
         queue.done(&first, 1); // it failed at once
+        assert_eq!((queue.running(), queue.len()), (0, 2));
         let order: Vec<_> = (0..2).filter_map(|_| queue.pop()).map(|(_, job)| job).collect();
         assert_eq!(order, ["b1", "a2"]);
     }

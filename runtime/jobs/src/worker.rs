@@ -76,8 +76,8 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     }
     match result {
         Ok(ran) => {
-            shared.live().remove(&id);
             shared.queue.done(ticket, ran.result.fuel);
+            shared.live().remove(&id);
             job.published.burned(ran.result.fuel);
             settle(shared, job, ran);
         }

@@ -126,12 +126,17 @@ fn full_queues_and_quick_keys_say_when_to_come_again() {
     wait_until(|| served.host.queued() == 1);
     let of_account = "the account's share of the queue is full: 1 of its jobs wait, allowed are 1";
     let of_key = "too many requests of this key: allowed are 1 a second, 3 at once";
-    for sentence in [of_account, of_key] {
+    let mut sentences = Vec::new();
+    // On a busy machine the key has earned another request or two by now.
+    while sentences.last().is_none_or(|sentence| sentence != of_key) {
         let status = client.infer(with_key(endless(), &served.alice)).unwrap_err();
         assert_eq!(text(status.metadata(), "retry-after"), "1");
-        let expected = (Code::ResourceExhausted, "rate_limited".to_owned(), sentence.to_owned());
-        assert_eq!(refusal::<()>(Err(status)), expected);
+        let (status, code, sentence) = refusal::<()>(Err(status));
+        assert_eq!((status, code.as_str()), (Code::ResourceExhausted, "rate_limited"));
+        sentences.push(sentence);
     }
+    sentences.pop();
+    assert!(!sentences.is_empty() && sentences.iter().all(|sentence| sentence == of_account));
     running.abort();
     waiting.abort();
     wait_until(|| served.host.running() + served.host.queued() == 0);
