@@ -1,8 +1,9 @@
 //! fuelbox for `cargo xtask compare`: writes the models that are compared, and is a peer.
 //!
 //! `models FOLDER NAME..` writes each model to a folder of its own, `small-models` the small ones. `peer CACHE MODE CODEGEN` speaks
-//! the protocol of `xtask/src/compare/protocol.rs` on stdin and stdout.
+//! the protocol of `xtask/src/compare/protocol.rs` on stdin and stdout. `calibrate CACHE ROUNDS` measures what fuel takes.
 
+mod calibrate;
 mod models;
 mod peer;
 mod queue;
@@ -21,6 +22,9 @@ fn main() -> Result<()> {
             models::write(Path::new(folder), names, |family| (family.small)())
         }
         ["peer", cache, mode, codegen] => peer::serve(Path::new(cache), mode, codegen),
-        _ => bail!("expected `models FOLDER NAME..` or `peer CACHE MODE CODEGEN`"),
+        ["calibrate", cache, rounds] => calibrate::run(Path::new(cache), rounds.parse()?),
+        _ => bail!(
+            "expected `models FOLDER NAME..`, `peer CACHE MODE CODEGEN` or `calibrate CACHE ROUNDS`"
+        ),
     }
 }
