@@ -12,7 +12,9 @@ pub(crate) struct Attempt<'a> {
     target: &'a dyn Target,
     /// What its packages are called, apart from a number.
     name: String,
-    pub(crate) packages: u32,
+    names: u32,
+    /// Files that were uploaded.
+    pub(crate) uploads: u32,
     pub(crate) jobs: u64,
     pub(crate) fuel: u64,
 }
@@ -25,7 +27,7 @@ pub(crate) const FUEL: u64 = 20_000_000;
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(target: &'a dyn Target, name: String) -> Self {
-        Self { target, name, packages: 0, jobs: 0, fuel: 0 }
+        Self { target, name, names: 0, uploads: 0, jobs: 0, fuel: 0 }
     }
 
     /// The target, for what is not counted.
@@ -35,13 +37,13 @@ impl<'a> Attempt<'a> {
 
     /// A name that no other package has.
     pub(crate) fn new_name(&mut self) -> String {
-        self.packages += 1;
-        format!("{}-{}", self.name, self.packages)
+        self.names += 1;
+        format!("{}-{}", self.name, self.names)
     }
 
     /// Uploads the bytes of a file.
     pub(crate) fn upload(&mut self, file: &[u8]) -> Result<Upload, Broken> {
-        self.packages += 1;
+        self.uploads += 1;
         let upload = self.target.publish(file)?;
         if let Upload::Published(published) = &upload {
             self.fuel = self.fuel.saturating_add(published.fuel);
@@ -52,7 +54,6 @@ impl<'a> Attempt<'a> {
     /// Uploads a package under a name of its own.
     pub(crate) fn publish(&mut self, package: &Package) -> Result<Upload, Broken> {
         let name = self.new_name();
-        self.packages -= 1;
         self.upload(&package.file(&name))
     }
 
@@ -93,6 +94,13 @@ impl<'a> Attempt<'a> {
             }
             Ran::Refused(Refusal { text, .. }) => Err(Broken(format!("refused: {text}"))),
         }
+    }
+
+    /// Lets the program run a package by itself: all that it prints.
+    pub(crate) fn printed(&mut self, package: &Package) -> Result<Vec<u8>, Broken> {
+        self.jobs += 1;
+        let name = self.new_name();
+        self.target.printed(&package.file(&name))
     }
 
     /// Runs a job of a package on its usual input, within this fuel.

@@ -88,7 +88,7 @@ impl Guest {
     /// The module.
     ///
     /// # Panics
-    /// When a test's instructions are no valid text.
+    /// When the instructions are no valid text: they are those of cases and tests, never a stranger's.
     pub fn wasm(&self) -> Vec<u8> {
         let wat = self.wat();
         wat::parse_str(&wat).unwrap_or_else(|error| panic!("{error}\n{wat}"))
@@ -124,7 +124,7 @@ pub fn outputs(y: f32) -> Vec<u8> {
 /// A message's bytes.
 ///
 /// # Panics
-/// When it cannot be encoded.
+/// When it cannot be encoded: it is one of cases and tests, never a stranger's.
 pub fn encode(envelope: &Envelope<'_>) -> Vec<u8> {
     envelope.encode().as_ref().map(Encoded::to_vec).expect("a message of a test is in order")
 }
@@ -140,7 +140,7 @@ fn data(bytes: &[u8]) -> String {
 /// A module from its text form.
 ///
 /// # Panics
-/// When it is not valid text.
+/// When it is not valid text: it is that of cases and tests, never a stranger's.
 pub fn parse(wat: &str) -> Vec<u8> {
     wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"))
 }

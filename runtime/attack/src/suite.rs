@@ -158,7 +158,7 @@ impl<'a> Suite<'a> {
             detail,
             fuel: attempt.fuel,
             credits_micro,
-            uploads: attempt.packages,
+            uploads: attempt.uploads,
             jobs: attempt.jobs,
             milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }

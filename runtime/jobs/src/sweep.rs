@@ -9,6 +9,7 @@ use crate::{
     publish::UNFINISHED,
     records::Records,
     shared::Shared,
+    tables,
 };
 use fuelbox_digest::Digest;
 use rusqlite::Connection;
@@ -45,8 +46,11 @@ fn blobs(shared: &Shared, is_to_go: &dyn Fn() -> bool) -> Result<(), HostFault> 
 
 /// Whether content in a file is kept, or is the input of a job that has not ended.
 fn is_named(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM blob WHERE digest = ?1 AND content IS NULL)
-        OR EXISTS (SELECT 1 FROM job WHERE state IN ('queued', 'running') AND input = ?1)";
+    if tables::is_file_named(connection, digest)? {
+        return Ok(true);
+    }
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM job WHERE state IN ('queued', 'running') AND input = ?1)";
     connection.prepare_cached(sql)?.query_row([digest.as_bytes()], |row| row.get(0))
 }
 
