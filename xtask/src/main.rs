@@ -8,6 +8,7 @@ mod guests;
 mod guide;
 mod clients;
 mod compare;
+mod calibrate;
 mod serving;
 mod compare_server;
 mod soak;
@@ -37,6 +38,8 @@ enum Chore {
     Compare(compare::Arguments),
     /// Compare `fuelbox serve` with MLServer and onnxruntime.
     CompareServer(compare_server::Arguments),
+    /// Measure what a unit of fuel takes, and search for what takes longer.
+    Calibrate(calibrate::Arguments),
     /// Offer a server twice what it can do, for minutes, and check its books.
     Soak(soak::Arguments),
     /// Attack a server over and over, and see whether honest jobs notice.
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
         Chore::Clients(arguments) => clients::run(&arguments),
         Chore::Compare(arguments) => compare::run(&arguments),
         Chore::CompareServer(arguments) => compare_server::run(&arguments),
+        Chore::Calibrate(arguments) => calibrate::run(&arguments),
         Chore::Soak(arguments) => soak::run(&arguments),
         Chore::Siege(arguments) => siege::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),

@@ -55,7 +55,7 @@ impl ImageFile {
     }
 
     /// An image without a name, in memory.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn anonymous(bytes: &[u8]) -> io::Result<Self> {
         let file = rustix::fs::memfd_create("fuelbox-image", rustix::fs::MemfdFlags::CLOEXEC)?;
         let file = File::from(file);

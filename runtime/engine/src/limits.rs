@@ -17,9 +17,9 @@ pub mod constants {
     /// Longest function body. Cranelift's time grows faster than the size of one function; the
     /// stock guest's longest has 72,129 bytes.
     pub const FUNCTION_BYTES_MAX: u32 = 1 << 20;
-    /// Most locals of one function. Locals are unmetered stack (wasmtime#14075); no
-    /// function of the stock guest has more than 148.
-    pub const FUNCTION_LOCALS_MAX: u32 = 8_192;
+    /// Most locals of one function. Locals are unmetered stack (wasmtime#14075), and a loop puts those that
+    /// it changes into place when it begins; no function of the stock guest has more than 148.
+    pub const FUNCTION_LOCALS_MAX: u32 = 1_024;
     /// Most locals of all functions together: code that sets them up is made for each.
     pub const LOCALS_MAX: u64 = 2_000_000;
     /// Most targets of one `br_table`. Larger ones are a known way to slow a compiler down.
@@ -52,8 +52,9 @@ pub mod constants {
     /// Room for host functions below the guest's stack.
     pub const HOST_STACK_BYTES: usize = 1 << 20;
 
-    /// Fuel between two looks at a job's deadline: a few milliseconds of work.
-    pub const CANCEL_INTERVAL_FUEL: u64 = 10_000_000;
+    /// A guest's own fuel between two looks at a job's deadline and at what its memory costs: a quarter of
+    /// a millisecond, two at the worst.
+    pub const CANCEL_INTERVAL_FUEL: u64 = 1_000_000;
 
     /// Largest package file.
     pub const PACKAGE_BYTES_MAX: u64 = 2 << 30;

@@ -57,7 +57,7 @@ pub(crate) fn load(
     cancel: &Cancel,
 ) -> Result<Result<Loaded, Outcome>, HostFault> {
     let pool = code.initial_pool();
-    let mut sandbox = Sandbox::instantiate(code, pool, &[], limits, LOAD_SEED)?;
+    let mut sandbox = Sandbox::instantiate(code, pool, &[], limits, LOAD_SEED, Entry::Load)?;
     let signature = match start(&mut sandbox, code, request, limits, cancel) {
         Ok(signature) => signature,
         Err(Stop::Fault(fault)) => return Err(fault),

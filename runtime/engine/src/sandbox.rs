@@ -8,7 +8,7 @@ use crate::{
     kernels,
     limits::{JobLimits, constants::CANCEL_INTERVAL_FUEL},
     log::excerpt,
-    meter::{Meter, Stopped, is_metered},
+    meter::{Meter, Overdrawn, Pace, Stopped, is_metered, settle},
     shelf::thread_number,
     signature::Signature,
     slot::{self, SlotPool},
@@ -40,6 +40,7 @@ pub(crate) struct State {
     /// name takes longer than a small host call.
     memory: Option<Memory>,
     memory_bytes_max: u64,
+    is_metered: bool,
 }
 
 /// The memory of a guest that calls the host, and what its store carries.
@@ -52,14 +53,20 @@ pub(crate) fn memory<'a>(
 }
 
 impl ResourceLimiter for State {
-    /// A growth over the limit fails as the guest's own `memory.grow`, the same on every host.
+    /// A growth over the limit fails as the guest's own `memory.grow`, one that it cannot pay ends it; both
+    /// the same on every host.
     fn memory_growing(
         &mut self,
         _: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired as u64 <= self.memory_bytes_max)
+        let within = desired as u64 <= self.memory_bytes_max;
+        // Before there is an instance, it is the engine that asks.
+        if within && self.memory.is_some() && self.is_metered {
+            self.meter.grow(desired as u64).map_err(|Overdrawn| wasmtime::Trap::OutOfFuel)?;
+        }
+        Ok(within)
     }
 
     /// Tables cannot grow: validation lets no instruction through that does.
@@ -96,7 +103,7 @@ impl Cancel {
         Self { deadline: Some(deadline), ..Self::default() }
     }
 
-    /// Stops the job soon: at its next look, some ten million units of fuel later.
+    /// Stops the job soon: at its next look, a million units of the guest's own fuel later.
     pub fn cancel(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
@@ -166,7 +173,8 @@ impl Sandbox {
     /// # Errors
     /// When the host has no memory for it.
     pub fn open(image: &ModelImage, limits: &JobLimits, seed: u64) -> Result<Self, HostFault> {
-        Self::instantiate(&image.code, &image.pool, &image.meta.globals, limits, seed)
+        let globals = &image.meta.globals;
+        Self::instantiate(&image.code, &image.pool, globals, limits, seed, Entry::Run)
     }
 
     pub(crate) fn instantiate(
@@ -175,14 +183,20 @@ impl Sandbox {
         globals: &[GlobalValue],
         limits: &JobLimits,
         seed: u64,
+        entry: Entry,
     ) -> Result<Self, HostFault> {
         let flags = Arc::<slot::Flags>::default();
         let wasi = WasiState::new(seed, limits.log_bytes);
         // The image is there whatever the limit; a limit below it only stops growth. Callers refuse
         // such limits with a better word (`ModelError::MemoryLimit`).
-        let memory_bytes_max = limits.memory_bytes.max(pool.image().len() as u64);
-        let meter = Meter::new(limits.fuel);
-        let state = State { wasi, meter, memory: None, memory_bytes_max };
+        let image_bytes = pool.image().len() as u64;
+        let memory_bytes_max = limits.memory_bytes.max(image_bytes);
+        let by_distance = match entry {
+            Entry::Load => false,
+            Entry::Run => true,
+        };
+        let meter = Meter::new(image_bytes, by_distance);
+        let state = State { wasi, meter, memory: None, memory_bytes_max, is_metered: false };
         let mut store = Store::new(code.engine(), state);
         store.limiter(|state| state);
         let instance = slot::with_slot(pool, &flags, || code.pre().instantiate(&mut store))
@@ -199,7 +213,9 @@ impl Sandbox {
         }
         // Fuel after instantiation: what that takes differs between versions and strategies.
         if is_metered(&store) {
-            store.set_fuel(limits.fuel).map_err(HostFault::Engine)?;
+            store.data_mut().is_metered = true;
+            let fuel = store.data_mut().meter.start(limits.fuel);
+            store.set_fuel(fuel).map_err(HostFault::Engine)?;
             let interval = Some(CANCEL_INTERVAL_FUEL);
             store.fuel_async_yield_interval(interval).map_err(HostFault::Engine)?;
         }
@@ -249,7 +265,8 @@ impl Sandbox {
         cancel: &Cancel,
     ) -> Result<Verdict, HostFault> {
         if is_metered(&self.store) {
-            self.store.set_fuel(self.limits.fuel).map_err(HostFault::Engine)?;
+            let fuel = self.store.data_mut().meter.start(self.limits.fuel);
+            self.store.set_fuel(fuel).map_err(HostFault::Engine)?;
         }
         self.answer(signature, request, cancel)
     }
@@ -414,19 +431,36 @@ impl Sandbox {
         R: wasmtime::WasmResults + Sync,
     {
         self.store.data_mut().meter.watch(cancel);
-        let result = drive(function.call_async(&mut self.store, arguments), cancel);
-        self.sort(result)
+        let pace = self.store.data().meter.pace().clone();
+        let driven = drive(function.call_async(&mut self.store, arguments), cancel, &pace);
+        let settled = settle(&mut self.store).map_err(HostFault::Engine)?;
+        match driven {
+            Driven::Done(result) => {
+                let value = self.sort(result)?;
+                settled.map_err(|Overdrawn| Verdict::OutOfFuel)?;
+                Ok(value)
+            }
+            Driven::Stopped => Err(self.fault_or(Verdict::Cancelled)),
+            Driven::Overdrawn => Err(self.fault_or(Verdict::OutOfFuel)),
+        }
+    }
+
+    /// The host's failure, if there was one, is why the guest stopped, whatever else there is.
+    fn fault_or(&self, verdict: Verdict) -> Stop {
+        if self.flags.fault.load(Ordering::Relaxed) {
+            return HostFault::Growth.into();
+        }
+        verdict.into()
     }
 
     /// Sorts what a call ended with: the guest's value, the guest's failure, or the host's.
-    fn sort<T>(&mut self, result: Option<wasmtime::Result<T>>) -> Result<T, Stop> {
+    fn sort<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, Stop> {
         if self.flags.fault.load(Ordering::Relaxed) {
             return Err(HostFault::Growth.into());
         }
         let error = match result {
-            Some(Ok(value)) => return Ok(value),
-            Some(Err(error)) => error,
-            None => return Err(Verdict::Cancelled.into()),
+            Ok(value) => return Ok(value),
+            Err(error) => error,
         };
         if error.is::<Stopped>() {
             return Err(Verdict::Cancelled.into());
@@ -486,17 +520,28 @@ pub(crate) struct Reply {
     len: usize,
 }
 
-/// Polls a guest until it is done, or until it is to stop: `None`. A guest gives way every
-/// [`CANCEL_INTERVAL_FUEL`].
-fn drive<F: Future>(future: F, cancel: &Cancel) -> Option<F::Output> {
+/// How a call into a guest ended.
+enum Driven<T> {
+    Done(T),
+    /// It was to stop.
+    Stopped,
+    /// It could not pay for what it did.
+    Overdrawn,
+}
+
+/// Polls a guest until it is done, or may not go on. A guest gives way every [`CANCEL_INTERVAL_FUEL`].
+fn drive<F: Future>(future: F, cancel: &Cancel, pace: &Pace) -> Driven<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if cancel.is_due() {
-            return None;
+            return Driven::Stopped;
         }
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return Some(output);
+            return Driven::Done(output);
+        }
+        if let Err(Overdrawn) = pace.interval() {
+            return Driven::Overdrawn;
         }
     }
 }

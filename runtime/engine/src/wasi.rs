@@ -179,6 +179,8 @@ fn now<F: Future>(future: F) -> wasmtime::Result<F::Output> {
 /// What a call costs beyond the flat fee.
 enum Work {
     Flat,
+    /// A path is looked for.
+    Path,
     /// The bytes of `count` vectors (pointer and length, each 4 bytes) at a pointer.
     Vectors(i32, i32),
 }
@@ -188,6 +190,7 @@ fn charge_call(caller: &mut Caller<'_, State>, work: Work) -> wasmtime::Result<b
     charge(caller, cost::WASI_CALL)?;
     match work {
         Work::Flat => {}
+        Work::Path => charge(caller, cost::WASI_PATH)?,
         Work::Vectors(start, count) => {
             let (start, count) = (start as u32 as usize, count as u32);
             if count > WASI_VECTORS_MAX {
@@ -256,13 +259,13 @@ calls! {
     fd_seek(a: i32, b: i64, c: i32, d: i32) Work::Flat;
     fd_tell(a: i32, b: i32) Work::Flat;
     fd_write(a: i32, vectors: i32, count: i32, b: i32) Work::Vectors(vectors, count);
-    path_create_directory(a: i32, b: i32, c: i32) Work::Flat;
-    path_filestat_get(a: i32, b: i32, c: i32, d: i32, e: i32) Work::Flat;
-    path_open(a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32) Work::Flat;
-    path_readlink(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32) Work::Flat;
-    path_remove_directory(a: i32, b: i32, c: i32) Work::Flat;
-    path_rename(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32) Work::Flat;
-    path_unlink_file(a: i32, b: i32, c: i32) Work::Flat;
+    path_create_directory(a: i32, b: i32, c: i32) Work::Path;
+    path_filestat_get(a: i32, b: i32, c: i32, d: i32, e: i32) Work::Path;
+    path_open(a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32) Work::Path;
+    path_readlink(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32) Work::Path;
+    path_remove_directory(a: i32, b: i32, c: i32) Work::Path;
+    path_rename(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32) Work::Path;
+    path_unlink_file(a: i32, b: i32, c: i32) Work::Path;
     sched_yield() Work::Flat;
 }
 

@@ -101,15 +101,17 @@ impl Bill {
 }
 
 impl Default for Schedule {
-    /// 100 micro-credits for a million fuel, a quarter of that for each 64 MiB, loads at the same
-    /// price, 10 micro-credits at least, and 70% for the publisher. To be set by whoever sells.
+    /// 100 micro-credits for a million fuel, a twentieth of that for each 64 MiB (what memory does to time
+    /// is in the fuel already), loads at a quarter, as a guest's own work takes less time than its fuel
+    /// says where nobody tries to make it slow, 10 micro-credits at least, and 70% for the publisher. To
+    /// be set by whoever sells.
     fn default() -> Self {
         Self {
             format: FORMAT.into(),
-            version: 1,
+            version: 2,
             run_micro_per_mfuel: 100,
-            memory_micro_per_mfuel_64mib: 25,
-            load_micro_per_mfuel: 100,
+            memory_micro_per_mfuel_64mib: 5,
+            load_micro_per_mfuel: 25,
             minimum_micro: 10,
             publisher_share_ppm: 700_000,
         }
@@ -216,7 +218,12 @@ mod tests {
     use super::*;
 
     fn schedule() -> Schedule {
-        Schedule { minimum_micro: 0, ..Schedule::default() }
+        Schedule {
+            memory_micro_per_mfuel_64mib: 25,
+            load_micro_per_mfuel: 100,
+            minimum_micro: 0,
+            ..Schedule::default()
+        }
     }
 
     fn micros(credits: Result<Credits, PriceError>) -> Result<u64, String> {
@@ -288,12 +295,12 @@ mod tests {
         for (from, to, expected) in [
             ("prices/1", "prices/2", "format 'fuelbox-prices/2', allowed is 'fuelbox-prices/1'"),
             ("700000", "1000001", "publisher_share_ppm is 1000001, allowed are 0 to 1000000"),
-            ("\"version\": 1", "\"version\": -1", "invalid value: integer `-1`, expected u64"),
+            ("\"version\": 2", "\"version\": -1", "invalid value: integer `-1`, expected u64"),
             ("minimum_micro", "minimum", "unknown field `minimum`"),
         ] {
             let error = Schedule::parse(text.replace(from, to).as_bytes()).expect_err(to);
             assert!(error.to_string().contains(expected), "{error}");
         }
-        assert_ne!(Schedule { version: 2, ..schedule.clone() }.digest(), schedule.digest());
+        assert_ne!(Schedule { version: 3, ..schedule.clone() }.digest(), schedule.digest());
     }
 }

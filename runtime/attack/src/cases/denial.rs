@@ -50,8 +50,8 @@ pub(super) fn cases() -> Vec<Case> {
         bomb(attempt, &"(func)".repeat(100_001), "functions")
     });
     add("functions that are dear to compile, at every limit", |attempt| {
-        // Each within the limits: 40 functions of 8,192 locals, all alive at once across a branch.
-        let locals = 2_000;
+        // Each within the limits: functions whose locals are all alive at once across a branch.
+        let locals = 1_024;
         let body: String = (0..locals)
             .map(|local| {
                 format!(
@@ -64,7 +64,7 @@ pub(super) fn cases() -> Vec<Case> {
             "(func (local{}) (loop {body} (br_if 0 (i64.eqz (local.get 0)))))",
             " i64".repeat(locals)
         );
-        taken_or_refused(attempt, &function.repeat(6))
+        taken_or_refused(attempt, &function.repeat(12))
     });
     add("a ladder of branches for the register allocator", |attempt| {
         let depth = 1_000;

@@ -1,4 +1,4 @@
-//! For fuzz targets: what is not public, and must hold for any bytes.
+//! Modules, whole and in two parts.
 
 use crate::{
     cost,

@@ -1,0 +1,192 @@
+//! Kernels: calls at their best and at their worst, with ordinary and with subnormal numbers.
+
+use super::Work;
+use fuelbox_kernels::{
+    Binary, Call, Conv, Depthwise, Gemm, Map, Op, Program, Right, Rows, RowsKind, Strides, Unary,
+    View, Window,
+};
+use fuelbox_test_support::guest::Guest;
+
+/// Where numbers are: behind the request.
+const NUMBERS_AT: u32 = 1 << 18;
+/// Where the block is.
+const BLOCK_AT: u32 = 600;
+
+pub(super) fn works() -> Vec<Work> {
+    let mut works = Vec::new();
+    for (name, mib, calls, call) in calls() {
+        works.push(work(name, mib, calls, &call, false));
+        works.push(work(name, mib, calls, &call, true));
+    }
+    works
+}
+
+fn view(address: u32, strides: Strides) -> View {
+    View { address: (NUMBERS_AT + address) as usize, strides }
+}
+
+/// Name, memory in MiB, how often, what.
+fn calls() -> Vec<(&'static str, u32, u32, Call)> {
+    let none = || Program::new(&[]).unwrap_or_default();
+    let gemm = |m: u32, n: u32, k: u32, a: Strides, right: Right, c: u32| {
+        Call::Gemm(Gemm {
+            batch: [1, 1],
+            m,
+            n,
+            k,
+            a: view(0, a),
+            right,
+            c: view(c, [0, 0, 0, 0, n as i32, 1]),
+            program: none(),
+        })
+    };
+    let dense = |columns: i32| [0, 0, 0, 0, columns, 1];
+    // Small ones are within the memory that costs nothing, so that it is the call that is measured.
+    let (small, large) = (1 << 20, 128 << 20);
+    let packed = Right::Packed((NUMBERS_AT + (512 << 10)) as usize);
+    let strided = |strides| Right::Strided(view(512 << 10, strides));
+    let map = |rows: u32, columns: u32, input: Strides, out: Strides, ops: &[Op]| {
+        Call::Map(Map {
+            dims: [1, 1, 1, 1, rows, columns],
+            input: view(0, input),
+            out: view(large, out),
+            program: Program::new(ops).unwrap_or_default(),
+        })
+    };
+    let small_map = |rows, columns, input, ops: &[Op]| {
+        Call::Map(Map {
+            dims: [1, 1, 1, 1, rows, columns],
+            input: view(0, input),
+            out: view(small, input),
+            program: Program::new(ops).unwrap_or_default(),
+        })
+    };
+    let image = |channels: i32| [0, 0, 0, 56 * channels, channels, 1];
+    let window = Window {
+        images: 1,
+        input: [56, 56],
+        output: [56, 56],
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [1, 1],
+    };
+    let rows = |kind, columns: u32| {
+        Call::Rows(Rows {
+            kind,
+            dims: [1, 1, 1, 1, 256, columns],
+            input: view(0, dense(columns as i32)),
+            out: view(small, dense(columns as i32)),
+            program: none(),
+        })
+    };
+    // Strides of an odd number of pages and lines: neither caches nor tables of addresses hold them.
+    let far = 1_040;
+    vec![
+        ("gemm 256 x 256 x 256", 2, 8, gemm(256, 256, 256, dense(256), packed, small)),
+        ("gemm 1 x 512 x 256", 2, 500, gemm(1, 512, 256, dense(256), packed, small)),
+        ("gemm 1 x 4096 x 4096", 80, 8, gemm(1, 4_096, 4_096, dense(4_096), packed, 70 << 20)),
+        ("gemm 1 x 1 x 1", 2, 10_000, gemm(1, 1, 1, dense(1), packed, small)),
+        ("gemm 4 x 32 x 64", 2, 10_000, gemm(4, 32, 64, dense(64), packed, small)),
+        (
+            "gemm, right-hand side by columns",
+            2,
+            50,
+            gemm(64, 256, 256, dense(256), strided([0, 0, 0, 0, 1, 256]), small),
+        ),
+        (
+            "gemm, right-hand side far apart",
+            250,
+            50,
+            gemm(64, 32, 1_000, dense(1_000), strided([0, 0, 0, 0, 32 * far, far]), 200 << 20),
+        ),
+        (
+            "gemm, left-hand side far apart",
+            250,
+            50,
+            gemm(32, 32, 1_000, [0, 0, 0, 0, far, 32 * far], packed, 200 << 20),
+        ),
+        ("map, copy", 250, 20, map(1_000, 1_000, dense(1_000), dense(1_000), &[])),
+        ("map, transpose", 250, 20, map(1_000, 1_000, [0, 0, 0, 0, 1, 1_000], dense(1_000), &[])),
+        ("map, reads far apart", 250, 50, map(30, 1_000, [0, 0, 0, 0, far, 30 * far], dense(1_000), &[])),
+        ("map, writes far apart", 250, 50, map(30, 1_000, dense(1_000), [0, 0, 0, 0, far, 30 * far], &[])),
+        ("map, short rows far apart", 250, 50, map(30_000, 1, [0, 0, 0, 0, far, 1], dense(1), &[])),
+        ("map, exp", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Exp)])),
+        ("map, erf", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Erf)])),
+        ("map, sqrt", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Sqrt)])),
+        ("map, multiply", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Mul, 0.5)])),
+        ("map, divide", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Div, 3.0)])),
+        (
+            "conv 3 x 3, 64 to 64",
+            3,
+            10,
+            Call::Conv(Conv {
+                window,
+                channels: 64,
+                outputs: 64,
+                input: view(0, image(64)),
+                weights: (NUMBERS_AT + (1 << 20)) as usize,
+                out: view(2 << 20, image(64)),
+                program: none(),
+            }),
+        ),
+        (
+            "depthwise 3 x 3, 64",
+            3,
+            20,
+            Call::Depthwise(Depthwise {
+                window,
+                channels: 64,
+                input: view(0, image(64)),
+                weights: view(1 << 20, [0, 0, 0, 192, 64, 1]),
+                out: view(2 << 20, image(64)),
+                program: none(),
+            }),
+        ),
+        ("rows, softmax of 512", 2, 20, rows(RowsKind::Softmax, 512)),
+        ("rows, softmax of 1", 2, 100, rows(RowsKind::Softmax, 1)),
+        ("rows, layer norm of 512", 2, 20, rows(RowsKind::LayerNorm { epsilon: 1e-5 }, 512)),
+    ]
+}
+
+/// A guest that makes the call so often. A load fills its memory with numbers.
+fn work(name: &str, mib: u32, calls: u32, call: &Call, subnormal: bool) -> Work {
+    let block: String = call
+        .write()
+        .unwrap_or_default()
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    // Bits from 0x3f000000 on are numbers from 0.5 to 1; those below 0x00800000 are subnormal. Every
+    // second number is, so that some products are of one of each: those are the slow ones.
+    let clear: u32 = if subnormal { 0x3f00_0000 } else { 0 };
+    let end = NUMBERS_AT + (mib << 20) - 4;
+    let load = format!(
+        "(local.set 2 (i32.const {NUMBERS_AT}))
+         (loop
+           (local.set 3 (i32.mul (i32.shr_u (local.get 2) (i32.const 2)) (i32.const -1640531535)))
+           (i32.store (local.get 2) (i32.xor
+             (i32.or (i32.const 0x3f000000) (i32.shr_u (local.get 3) (i32.const 16)))
+             (i32.mul (i32.and (i32.shr_u (local.get 3) (i32.const 15)) (i32.const 1))
+               (i32.const {clear}))))
+           (br_if 0 (i32.lt_u (local.tee 2 (i32.add (local.get 2) (i32.const 4)))
+             (i32.const {end}))))"
+    );
+    let guest = Guest {
+        imports: format!(
+            r#"(import "fuelbox_kernels" "{}" (func $kernel (param i32)))"#,
+            call.kernel().name()
+        ),
+        extra: format!(r#"(data (i32.const {BLOCK_AT}) "{block}")"#),
+        load,
+        memory: (mib * 16 + 5).to_string(),
+        ..Guest::running(&format!(
+            "(local.set 2 (i32.const {calls}))
+             (loop (call $kernel (i32.const {BLOCK_AT}))
+               (br_if 0 (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))"
+        ))
+    };
+    let name = if subnormal { format!("{name}, subnormal") } else { name.into() };
+    Work::new(name, "kernels", guest)
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask calibrate`: measures what a unit of fuel takes, for every operator, for memory, host calls,
+//! kernels and whole models, searches for what takes longer, and writes `docs/fuel.json` (what was
+//! measured) and `docs/fuel.md` (what follows from it).
+
+mod fit;
+mod report;
+
+use crate::{
+    machine::Machine,
+    tools::{output, root, target_folder},
+};
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::{fs, process::Command};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Passes over all work: others on the machine are not there in each of them.
+    #[arg(long, default_value_t = 3)]
+    passes: u32,
+    /// Rounds of each kind of work in a pass; the least time of all counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Seconds of search, for each seed.
+    #[arg(long, default_value_t = 60)]
+    search: u32,
+    /// Where searches begin.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    seeds: Vec<u64>,
+    /// Measure nothing: write the page of what docs/fuel.json has.
+    #[arg(long)]
+    page: bool,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize, Deserialize)]
+struct Data {
+    machine: String,
+    passes: u32,
+    rounds: u32,
+    schedule: Schedule,
+    work: Vec<Work>,
+    searches: Vec<Search>,
+}
+
+/// The cost schedule that it was measured with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Schedule {
+    cost_schedule: u32,
+    pages_free: u64,
+    page_fuel: u64,
+    distance_max: u64,
+    classes: Vec<Class>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Class {
+    name: String,
+    weight: u32,
+    operators: Vec<String>,
+}
+
+/// A kind of work.
+#[derive(Debug, Serialize, Deserialize)]
+struct Work {
+    name: String,
+    class: String,
+    /// What a step of a chain executes, and how many steps there were; of operators only.
+    operators: Vec<String>,
+    turns: u64,
+    fuel: u64,
+    memory_bytes: u64,
+    micro_credits: u64,
+    /// CPU time: the least of all rounds, and the median of the first pass.
+    ns: u64,
+    ns_median: u64,
+}
+
+impl Work {
+    fn ns_per_fuel(&self) -> f64 {
+        self.ns as f64 / self.fuel as f64
+    }
+
+    fn ns_per_micro_credit(&self) -> f64 {
+        self.ns as f64 / self.micro_credits as f64
+    }
+
+    fn is_model(&self) -> bool {
+        self.class == "model"
+    }
+}
+
+/// A search: how many programs it looked at, and the worst of them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Search {
+    seed: u64,
+    seconds: u32,
+    programs: u64,
+    worst: Program,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Program {
+    programs: u64,
+    ns_per_micro_credit: f64,
+    fuel: u64,
+    ns: u64,
+    pages: u32,
+    subnormal: bool,
+    statements: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = root()?;
+    let (json, page) = (root.join("docs/fuel.json"), root.join("docs/fuel.md"));
+    if !arguments.page {
+        let data = measure(arguments)?;
+        fs::write(&json, serde_json::to_string_pretty(&data)? + "\n")?;
+    }
+    let data = fs::read(&json).with_context(|| json.display().to_string())?;
+    fs::write(page, report::markdown(&serde_json::from_slice(&data)?)?)?;
+    eprintln!("docs/fuel.json and docs/fuel.md are written");
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<Data> {
+    let root = root()?;
+    eprintln!("building ...");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--release", "--locked", "-p", "fuelbox-bench-box"]);
+    ensure!(build.current_dir(root).status()?.success(), "fuelbox-bench-box does not build");
+    let target = target_folder(root)?;
+    let (program, cache) =
+        (target.join("release/fuelbox-bench-box"), target.join("calibrate-cache"));
+    let mut machine = Machine::here();
+    let pass = |number: u32| -> Result<(Schedule, Vec<Work>)> {
+        eprintln!("measuring, pass {number} of {} ...", arguments.passes);
+        let mut calibrate = Command::new(&program);
+        calibrate.arg("calibrate").arg(&cache).arg(arguments.rounds.to_string());
+        let lines = output(&mut calibrate)?;
+        let mut lines = lines.lines();
+        let schedule = serde_json::from_str(lines.next().context("no first line")?)?;
+        Ok((schedule, lines.map(serde_json::from_str).collect::<Result<_, _>>()?))
+    };
+    let (schedule, mut work) = pass(1)?;
+    for number in 2..=arguments.passes {
+        for (work, again) in work.iter_mut().zip(pass(number)?.1) {
+            ensure!((&work.name, work.fuel) == (&again.name, again.fuel), "{}: other fuel", work.name);
+            work.ns = work.ns.min(again.ns);
+        }
+    }
+    let mut searches = Vec::new();
+    for &seed in &arguments.seeds {
+        eprintln!("searching, {} s, seed {seed} ...", arguments.search);
+        let mut search = Command::new(&program);
+        search.arg("search").arg(&cache).args([arguments.search.to_string(), seed.to_string()]);
+        let lines = output(&mut search)?;
+        let lines: Vec<_> = lines.lines().collect();
+        let [.., worst, last] = lines.as_slice() else {
+            anyhow::bail!("a search of {} s found no program", arguments.search)
+        };
+        #[derive(Deserialize)]
+        struct Last {
+            programs: u64,
+        }
+        let Last { programs } = serde_json::from_str(last)?;
+        let (seconds, worst) = (arguments.search, serde_json::from_str(worst)?);
+        searches.push(Search { seed, seconds, programs, worst });
+    }
+    machine.done();
+    let Arguments { passes, rounds, .. } = *arguments;
+    Ok(Data { machine: machine.line(), passes, rounds, schedule, work, searches })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page says what the data say.
+    #[test]
+    fn the_page_is_that_of_the_data() {
+        let folder = root().expect("a tree").join("docs");
+        let data = fs::read(folder.join("fuel.json")).expect("data");
+        let data = serde_json::from_slice(&data).expect("what was measured");
+        let page = fs::read_to_string(folder.join("fuel.md")).expect("a page");
+        assert!(page == report::markdown(&data).expect("a page"), "`cargo xtask calibrate --page`");
+    }
+}
