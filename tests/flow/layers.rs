@@ -54,7 +54,14 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ),
     (
         "fuelbox-bench-box",
-        &["fuelbox-abi", "fuelbox-engine", "fuelbox-prebuilt", "fuelbox-test-support"],
+        &[
+            "fuelbox-abi",
+            "fuelbox-engine",
+            "fuelbox-jobs",
+            "fuelbox-kernels",
+            "fuelbox-prebuilt",
+            "fuelbox-test-support",
+        ],
     ),
     ("fuelbox-bench-tract", &[]),
     ("fuelbox-load", &[]),

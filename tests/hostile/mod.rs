@@ -1,6 +1,7 @@
 //! Guests and packages that mean harm, and callers that make mistakes.
 
 mod verdicts;
+mod memory;
 mod kernels;
 mod isolation;
 mod modules;

@@ -202,7 +202,7 @@ fn sizes_are_bounded_at_the_limit_and_not_before() {
     let own = own();
     let locals = |count: usize| {
         let function = |count: usize| format!("(func (local{}))", " i64".repeat(count));
-        with(&format!("{}{}", function(8_192).repeat(count / 8_192), function(count % 8_192)))
+        with(&format!("{}{}", function(1_024).repeat(count / 1_024), function(count % 1_024)))
     };
     let types = |count: usize| {
         // No two alike: the bits of a number as parameters.

@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn growth_is_paid_for_when_it_is_asked_for() {
         let mut meter = meter(PAGES_FREE, false, 3 * PAGE_FUEL);
-        let grow = |meter: &mut Meter, pages: u64| meter.grow((PAGES_FREE + pages) * WASM_PAGE_BYTES);
+        let grow =
+            |meter: &mut Meter, pages: u64| meter.grow((PAGES_FREE + pages) * WASM_PAGE_BYTES);
         assert_eq!(grow(&mut meter, 1), Ok(()));
         assert_eq!(grow(&mut meter, 3), Ok(()));
         assert_eq!(grow(&mut meter, 4), Err(Overdrawn));

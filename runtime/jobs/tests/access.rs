@@ -185,7 +185,7 @@ fn spent(host: &Host, key: AccessKeyId) -> u64 {
 }
 
 /// The limits' price of the tests' packages: 10 M fuel at 100 per million, and 64 MiB for it.
-const HOLD: u64 = 10 * 100 + 10 * 25;
+const HOLD: u64 = 10 * 100 + 10 * 5;
 
 /// The least that a job costs.
 const MINIMUM: u64 = 10;
@@ -211,7 +211,7 @@ fn a_key_spends_up_to_its_limit_and_no_more() {
         assert_eq!(
             error.to_string(),
             format!(
-                "access key {key} has 0.00124 left of its spend limit of 0.00127, needed 0.00125"
+                "access key {key} has 0.00104 left of its spend limit of 0.00107, needed 0.00105"
             )
         );
     }
@@ -431,8 +431,8 @@ fn publishing_counts_against_the_limit_also_when_it_is_refused() {
         let guest = Guest { load: burn(rounds), ..Guest::default() };
         package(folder.path(), "p", version, &guest)
     };
-    // 1 M fuel of one load is held: 100 micro-credits.
-    let key = limited(&host, "pub", Scope::Publisher, 160);
+    // 1 M fuel of one load is held: 25 micro-credits.
+    let key = limited(&host, "pub", Scope::Publisher, 50);
     let publish = |file: &[u8]| {
         host.publish_signed(&PublishRequest {
             load_fuel: Some(1_000_000),
@@ -443,14 +443,14 @@ fn publishing_counts_against_the_limit_also_when_it_is_refused() {
     let before = available(&host, "pub");
     let paid = || u64::try_from(before - available(&host, "pub")).unwrap();
     let first = publish(&burning("1", 50_000)).unwrap();
-    assert!(first.credits.micros() > 20);
+    assert!(first.credits.micros() > 10);
     assert_eq!((spent(&host, key), paid()), (first.credits.micros(), first.credits.micros()));
     assert!(publish(&burning("1", 50_000)).unwrap().repeated);
     assert_eq!(spent(&host, key), paid());
     // A load over its limit: refused, billed, and counted.
     let error = publish(&burning("2", 500_000)).unwrap_err();
     assert!(matches!(error, PublishError::LoadLimit { .. }), "{error}");
-    assert_eq!(paid(), first.credits.micros() + 100);
+    assert_eq!(paid(), first.credits.micros() + 25);
     assert_eq!(spent(&host, key), paid());
     // Nothing is left for another one, whatever it would burn.
     let error = publish(&burning("3", 1)).unwrap_err();

@@ -17,7 +17,7 @@ use support::{account, available, burn, host, host_with, micros, package, reques
 const MINIMUM: u64 = 10;
 
 /// The limits' price of the tests' packages: 10 M fuel at 100 per million, and 64 MiB for it.
-const HOLD: u64 = 10 * 100 + 10 * 25;
+const HOLD: u64 = 10 * 100 + 10 * 5;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -152,7 +152,7 @@ fn a_request_is_refused_in_one_sentence_and_nothing_changes() {
         assert_eq!(host.run(wanted.clone()).unwrap_err().to_string(), expected);
         assert_eq!(host.submit(wanted).unwrap_err().to_string(), expected);
     };
-    check(&|_| (), "not enough in 'alice': available 0.001249, needed 0.00125, short of 0.000001");
+    check(&|_| (), "not enough in 'alice': available 0.001049, needed 0.00105, short of 0.000001");
     check(&|wanted| wanted.account = account("bob"), "no account 'bob'");
     check(
         &|wanted| wanted.package = fuelbox_digest::Digest::of(b""),

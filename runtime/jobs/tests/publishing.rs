@@ -64,8 +64,8 @@ fn publishing_is_paid_once_and_checked() {
     // A load that takes more than it may: refused, and paid for.
     let third = golden(&Guest { load: burn(20_000), ..Guest::default() }, "3");
     let error = host.publish(&account("pub"), &third, Some(50_000)).unwrap_err();
-    assert_eq!(error.to_string(), "the model takes 120008 fuel to load, the limit is 50000");
-    assert_eq!(available(&host, "pub"), left - 5);
+    assert_eq!(error.to_string(), "the model takes 180064 fuel to load, the limit is 50000");
+    assert_eq!(available(&host, "pub"), left - 2);
     assert!(host.publish(&account("pub"), b"nonsense", None).is_err());
     let packages = host.read(|records| records.packages()).unwrap().unwrap();
     assert_eq!(packages.len(), 1);
@@ -90,14 +90,14 @@ fn prices_change_by_version_only_and_queued_jobs_keep_theirs() {
     let refused = Host::open(&data, support::engine(folder.path()), Config::default());
     let error = refused.err().expect("refused").to_string();
     assert!(error.contains("a change of prices is a new version"), "{error}");
-    let dear = fuelbox_jobs::Schedule { version: 2, ..dear };
+    let dear = fuelbox_jobs::Schedule { version: 3, ..dear };
     std::fs::write(&path, dear.to_file()).unwrap();
     let host = support::host(folder.path());
     let job = host.wait(&queued.id, LONG).unwrap();
     assert_eq!(job.end.unwrap().credits, micros(MINIMUM));
     let receipt = host.result(&queued.id).unwrap().unwrap().receipt;
     let receipt = receipt.verify(&host.key_ring()).unwrap().receipt;
-    assert_eq!((receipt.price.version, receipt.price.schedule), (1, old.digest()));
+    assert_eq!((receipt.price.version, receipt.price.schedule), (2, old.digest()));
     let new = host.run(request(&publication, 1.0)).unwrap();
     assert_eq!(new.job.end.unwrap().credits, micros(5_000));
     let known = host.read(|records| records.schedule(&old.digest())).unwrap().unwrap();

@@ -169,10 +169,10 @@ fn prices_change_with_their_version_alone() {
     fs::write(&path, prices.replace(": 10,", ": 20,")).unwrap();
     let (_, stderr) = check(&mut shop.run("submit tiny --account alice --random 1"), 3);
     assert!(stderr.contains("a change of prices is a new version"), "{stderr}");
-    fs::write(&path, prices.replace(": 10,", ": 20,").replace("\"version\": 1", "\"version\": 2"))
+    fs::write(&path, prices.replace(": 10,", ": 20,").replace("\"version\": 2", "\"version\": 3"))
         .unwrap();
     let job = shop.submit("job.json", "--random 1");
-    assert_eq!((&job["credits_micro"], &job["bill"]["price_version"]), (&20.into(), &2.into()));
+    assert_eq!((&job["credits_micro"], &job["bill"]["price_version"]), (&20.into(), &3.into()));
     assert_eq!(shop.json("replay {}/job.json")["priced"], true);
 }
 

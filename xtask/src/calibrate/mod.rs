@@ -145,7 +145,11 @@ fn measure(arguments: &Arguments) -> Result<Data> {
     let (schedule, mut work) = pass(1)?;
     for number in 2..=arguments.passes {
         for (work, again) in work.iter_mut().zip(pass(number)?.1) {
-            ensure!((&work.name, work.fuel) == (&again.name, again.fuel), "{}: other fuel", work.name);
+            ensure!(
+                (&work.name, work.fuel) == (&again.name, again.fuel),
+                "{}: other fuel",
+                work.name
+            );
             work.ns = work.ns.min(again.ns);
         }
     }

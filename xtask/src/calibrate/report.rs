@@ -52,8 +52,11 @@ impl Spread {
     fn of(models: &[&Work], each: impl Fn(&Work) -> f64) -> Result<Self> {
         let values: Vec<f64> = models.iter().map(|work| each(work)).collect();
         let median = median(&values).context("no models were measured")?;
-        let expected: Vec<f64> =
-            models.iter().zip(&values).map(|(work, value)| work.ns as f64 / value * median).collect();
+        let expected: Vec<f64> = models
+            .iter()
+            .zip(&values)
+            .map(|(work, value)| work.ns as f64 / value * median)
+            .collect();
         let found: Vec<f64> = models.iter().map(|work| work.ns as f64).collect();
         Ok(Self {
             least: values.iter().copied().fold(f64::MAX, f64::min),
@@ -89,7 +92,8 @@ fn verdict(found: f64, allowed: f64) -> String {
 fn goals(data: &Data, models: &[&Work], by_fuel: &Spread, by_price: &Spread) -> Result<String> {
     let attacks = attacks(data, by_price);
     let (worst, worst_ratio) = attacks.first().context("nothing but models was measured")?;
-    let is_subnormal_kernel = |work: &Work| work.class == "kernels" && work.name.ends_with("subnormal");
+    let is_subnormal_kernel =
+        |work: &Work| work.class == "kernels" && work.name.ends_with("subnormal");
     let (next, next_ratio) =
         attacks.iter().find(|(work, _)| !is_subnormal_kernel(work)).context("kernels alone")?;
     let searched = data.searches.iter().map(|search| search.worst.ns_per_micro_credit);
@@ -104,8 +108,16 @@ fn goals(data: &Data, models: &[&Work], by_fuel: &Spread, by_price: &Spread) -> 
         [
             row("models, slowest by fastest for their price".into(), apart(by_price), MODELS_RATIO),
             row("models, slowest by fastest for their fuel".into(), apart(by_fuel), MODELS_RATIO),
-            row(format!("worst work found, by the models' median: {}", worst.name), *worst_ratio, WORST_RATIO),
-            row(format!("worst but for kernels on subnormal numbers: {}", next.name), *next_ratio, WORST_RATIO),
+            row(
+                format!("worst work found, by the models' median: {}", worst.name),
+                *worst_ratio,
+                WORST_RATIO,
+            ),
+            row(
+                format!("worst but for kernels on subnormal numbers: {}", next.name),
+                *next_ratio,
+                WORST_RATIO,
+            ),
             row("worst program of the searches".into(), searched, WORST_RATIO),
         ],
     );
@@ -220,8 +232,11 @@ fn operator_table(data: &Data, by_fuel: &Spread) -> Result<String> {
     let rows = classes.iter().zip(&times).zip(&mut slowest).map(|((class, time), slowest)| {
         slowest.sort_by(|one, other| other.1.total_cmp(&one.1));
         let Class { name, weight, operators } = class;
-        let shown: Vec<_> =
-            slowest.iter().take(SHOWN).map(|(work, ns)| format!("`{}` {ns:.1}", work.name)).collect();
+        let shown: Vec<_> = slowest
+            .iter()
+            .take(SHOWN)
+            .map(|(work, ns)| format!("`{}` {ns:.1}", work.name))
+            .collect();
         let needed = slowest
             .iter()
             .map(|(work, ns)| {
@@ -229,7 +244,9 @@ fn operator_table(data: &Data, by_fuel: &Spread) -> Result<String> {
                 let rest = work.fuel as f64 / work.turns as f64 - f64::from(*weight);
                 (ns / (WORST_RATIO * by_fuel.median) - rest).ceil().max(0.0)
             })
-            .fold(None, |most: Option<f64>, needed| Some(most.map_or(needed, |most| most.max(needed))));
+            .fold(None, |most: Option<f64>, needed| {
+                Some(most.map_or(needed, |most| most.max(needed)))
+            });
         vec![
             name.clone(),
             operators.len().to_string(),
@@ -247,8 +264,12 @@ fn operator_table(data: &Data, by_fuel: &Spread) -> Result<String> {
 fn other_table(data: &Data, by_fuel: &Spread, by_price: &Spread) -> String {
     let others = data.work.iter().filter(|work| work.turns == 0 && !work.is_model());
     let rows = others.map(|work| {
-        let mut row =
-            vec![work.name.clone(), count(work.fuel), count(work.memory_bytes >> 20), count(work.ns / 1_000)];
+        let mut row = vec![
+            work.name.clone(),
+            count(work.fuel),
+            count(work.memory_bytes >> 20),
+            count(work.ns / 1_000),
+        ];
         row.extend(ratios(work, by_fuel, by_price));
         row
     });

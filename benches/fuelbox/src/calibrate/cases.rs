@@ -34,25 +34,46 @@ pub(super) fn works() -> Vec<Work> {
         call("ref.func", "i64.const 7", "ref.func $next ref.is_null drop"),
         call("table.get", "i64.const 7", "i32.const 0 table.get 0 drop"),
         call("memory.size", "i64.const 7", "memory.size i64.extend_i32_u i64.add"),
-        branches("br_if by random bits", "local.get $x i64.const 33 i64.shr_u i64.const 1 i64.and i32.wrap_i64
-            if local.get $z i64.const 3 i64.xor local.set $z end"),
-        branches("br_table by random bits", "block block block block
+        branches(
+            "br_if by random bits",
+            "local.get $x i64.const 33 i64.shr_u i64.const 1 i64.and i32.wrap_i64
+            if local.get $z i64.const 3 i64.xor local.set $z end",
+        ),
+        branches(
+            "br_table by random bits",
+            "block block block block
             local.get $x i64.const 33 i64.shr_u i64.const 3 i64.and i32.wrap_i64 br_table 0 1 2 3
             end local.get $z i64.const 3 i64.xor local.set $z
             end local.get $z i64.const 5 i64.add local.set $z
-            end local.get $z i64.const 7 i64.xor local.set $z end"),
+            end local.get $z i64.const 7 i64.xor local.set $z end",
+        ),
         host("sched_yield", "(result i32)", "(call $host)"),
-        host("clock_time_get", "(param i32 i64 i32) (result i32)",
-            "(call $host (i32.const 1) (i64.const 0) (i32.const 512))"),
-        host("random_get, 8 bytes", "(param i32 i32) (result i32)",
-            "(call $host (i32.const 512) (i32.const 8))"),
-        host("fd_write, 1 byte", "(param i32 i32 i32 i32) (result i32)",
-            "(call $host (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 512))"),
-        host("fd_read, nothing", "(param i32 i32 i32 i32) (result i32)",
-            "(call $host (i32.const 0) (i32.const 600) (i32.const 1) (i32.const 512))"),
-        host("path_open, nothing", "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)",
+        host(
+            "clock_time_get",
+            "(param i32 i64 i32) (result i32)",
+            "(call $host (i32.const 1) (i64.const 0) (i32.const 512))",
+        ),
+        host(
+            "random_get, 8 bytes",
+            "(param i32 i32) (result i32)",
+            "(call $host (i32.const 512) (i32.const 8))",
+        ),
+        host(
+            "fd_write, 1 byte",
+            "(param i32 i32 i32 i32) (result i32)",
+            "(call $host (i32.const 1) (i32.const 600) (i32.const 1) (i32.const 512))",
+        ),
+        host(
+            "fd_read, nothing",
+            "(param i32 i32 i32 i32) (result i32)",
+            "(call $host (i32.const 0) (i32.const 600) (i32.const 1) (i32.const 512))",
+        ),
+        host(
+            "path_open, nothing",
+            "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)",
             "(call $host (i32.const 3) (i32.const 0) (i32.const 600) (i32.const 4) (i32.const 0)
-              (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 512))"),
+              (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 512))",
+        ),
         Work::new("nothing", "entry", Guest::default()),
     ];
     for mib in [1, 2, 4, 8, 16, 32, 64, 128] {
@@ -165,8 +186,9 @@ fn call(name: &str, start: &str, step: &str) -> Work {
     let locals = " i64".repeat(1_000);
     let arguments = " i64".repeat(900);
     // Locals that a loop changes have to be somewhere when it begins.
-    let changes: String =
-        (1..1_000).map(|at| format!("local.get {at} local.get {} i64.add local.set {at} ", at + 1)).collect();
+    let changes: String = (1..1_000)
+        .map(|at| format!("local.get {at} local.get {} i64.add local.set {at} ", at + 1))
+        .collect();
     let [_, y, _] = values("i64", false);
     let extra = format!(
         "(type $next (func (param i64) (result i64)))

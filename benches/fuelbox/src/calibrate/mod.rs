@@ -47,9 +47,9 @@ impl Work {
 
 pub(crate) fn run(cache: &Path, rounds: usize) -> Result<()> {
     let engine = Engine::new(Cache::open(cache)?, Options::default())?;
-    let classes = OPERATOR_CLASSES.iter().map(|(name, weight, operators)| {
-        json!({"name": name, "weight": weight, "operators": operators})
-    });
+    let classes = OPERATOR_CLASSES.iter().map(
+        |(name, weight, operators)| json!({"name": name, "weight": weight, "operators": operators}),
+    );
     println!(
         "{}",
         json!({

@@ -139,9 +139,11 @@ pub(super) fn steps() -> Vec<Step> {
         [("i8x16", "_s"), ("i8x16", "_u"), ("i16x8", "_s"), ("i16x8", "_u"), ("i32x4", "")]
     {
         add("v128", false, vec![format!("{shape}.extract_lane{suffix} 1 {shape}.splat")]);
-        add("v128", false, vec![format!(
-            "local.get $y {shape}.extract_lane{suffix} 2 {shape}.replace_lane 1"
-        )]);
+        add(
+            "v128",
+            false,
+            vec![format!("local.get $y {shape}.extract_lane{suffix} 2 {shape}.replace_lane 1")],
+        );
     }
     add("v128", false, vec!["i64x2.extract_lane 1 i64x2.splat".into()]);
     add("v128", false, vec!["local.get $y i64x2.extract_lane 1 i64x2.replace_lane 0".into()]);
@@ -150,9 +152,11 @@ pub(super) fn steps() -> Vec<Step> {
         add("v128", true, of(shape, "eq ne lt gt le ge", y));
         add("v128", true, of(shape, "abs neg ceil floor trunc nearest sqrt", ""));
         add("v128", true, vec![format!("{shape}.extract_lane 1 {shape}.splat")]);
-        add("v128", true, vec![format!(
-            "local.get $y {shape}.extract_lane 1 {shape}.replace_lane 0"
-        )]);
+        add(
+            "v128",
+            true,
+            vec![format!("local.get $y {shape}.extract_lane 1 {shape}.replace_lane 0")],
+        );
     }
     for sign in ["s", "u"] {
         let back = format!("f32x4.convert_i32x4_{sign}");

@@ -87,15 +87,15 @@ impl Program {
     }
 
     fn guest(&self, palette: &[String], turns: u64) -> Guest {
-        let body: String =
-            self.statements.iter().map(|&at| palette[at].clone() + "\n").collect();
+        let body: String = self.statements.iter().map(|&at| palette[at].clone() + "\n").collect();
         // Addresses stay within whole powers of two of memory.
         let mask = (self.pages * 65_536 / 2).next_power_of_two() / 2 - 1;
         let body = body.replace("$mask", &(mask & !7).to_string());
         let mut locals = String::new();
         let mut starts = String::new();
         for kind in ["i32", "i64", "f32", "f64", "v128"] {
-            for (name, value) in ["x", "y", "z"].iter().zip(operators::values(kind, self.subnormal)) {
+            for (name, value) in ["x", "y", "z"].iter().zip(operators::values(kind, self.subnormal))
+            {
                 locals += &format!("(local ${kind}{name} {kind}) ");
                 starts += &format!("{value} local.set ${kind}{name} ");
             }
@@ -152,7 +152,8 @@ fn palette() -> Vec<String> {
         })
         .collect();
     // Addresses: all over, in order, where the last load says.
-    let anywhere = "local.get $a i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.set $a";
+    let anywhere =
+        "local.get $a i32.const 1664525 i32.mul i32.const 1013904223 i32.add local.set $a";
     let pages = "local.get $a i32.const 4096 i32.add local.set $a";
     let lines = "local.get $a i32.const 64 i32.add local.set $a";
     let back = "local.get $a local.get $c i32.add i32.const 4160 i32.add local.set $a";
@@ -171,7 +172,8 @@ fn palette() -> Vec<String> {
     palette.push(format!("{at} local.get $a i32.store8 offset=8192"));
     palette.push(format!("{at} i32.load offset=8192 local.get $a i32.add local.set $a"));
     for bytes in [0, 1, 64, 4_096] {
-        palette.push(format!("{at} i32.const 8192 i32.add i32.const 1 i32.const {bytes} memory.fill"));
+        palette
+            .push(format!("{at} i32.const 8192 i32.add i32.const 1 i32.const {bytes} memory.fill"));
         palette.push(format!(
             "{at} i32.const 8192 i32.add i32.const 16384 i32.const {bytes} memory.copy"
         ));

@@ -91,13 +91,10 @@ pub(super) fn cases() -> Vec<Case> {
         Ok(format!("load {}, job {} fuel", model.fuel, end.fuel))
     });
     add("memory.fill of megabytes in one instruction", |attempt| {
-        per_byte(attempt, "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 16777216))")
+        per_byte(attempt, "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 4194304))")
     });
     add("memory.copy of megabytes in one instruction", |attempt| {
-        per_byte(
-            attempt,
-            "(memory.copy (i32.const 131072) (i32.const 262144) (i32.const 16777216))",
-        )
+        per_byte(attempt, "(memory.copy (i32.const 131072) (i32.const 262144) (i32.const 4194304))")
     });
     add("bulk operations that are cut off by the end of memory", |attempt| {
         // What is asked for is paid for, also where it would end in a trap.
@@ -184,9 +181,9 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// Bulk operations cost by the byte: 64 bytes for a unit of fuel at most.
 fn per_byte(attempt: &mut Attempt<'_>, run: &str) -> Held {
-    let guest = Guest { memory: "512".into(), ..Guest::running(run) };
+    let guest = Guest { memory: "100".into(), ..Guest::running(run) };
     let end = attempt.ends(&guest, "completed", "")?;
-    let bytes = 16 << 20;
+    let bytes = 4 << 20;
     ensure(end.fuel >= bytes / 64, || format!("{} fuel for {bytes} bytes", end.fuel))?;
     Ok(format!("{} fuel for {bytes} bytes", end.fuel))
 }

@@ -92,7 +92,7 @@ pub fn x(value: f32) -> Vec<Tensor> {
     vec![fp32("x", &[1], &[value])]
 }
 
-/// Instructions that burn about six times as much fuel as there are rounds.
+/// Instructions that burn about nine times as much fuel as there are rounds.
 pub fn burn(rounds: u32) -> String {
     format!(
         "(local.set 2 (i32.const {rounds}))
