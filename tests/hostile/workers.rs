@@ -62,7 +62,7 @@ fn what_a_host_hands_down_by_mistake_is_closed() {
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // The shell opens the pipe for the worker, as 9; the worker waits for a module that does not come.
-    let script = format!("exec 9>\"$0\"; exec {FUELBOX} compile-worker native");
+    let script = format!("exec 9>\"$0\"; exec {FUELBOX} compile-worker native-speed");
     let mut worker = Command::new("/bin/sh")
         .args(["-c", &script])
         .arg(&pipe)
