@@ -28,9 +28,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
     seeds: Vec<u64>,
     /// Measure nothing: write the page of what docs/fuel.json has.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     page: bool,
+    /// One pass of one round, and a short search; written to target/calibrate: says whether it works.
+    #[arg(long)]
+    quick: bool,
 }
+
+/// Seconds of a quick search: some programs.
+const QUICK_SEARCH: u32 = 3;
 
 /// What was measured.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,18 +118,26 @@ struct Program {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let root = root()?;
-    let (json, page) = (root.join("docs/fuel.json"), root.join("docs/fuel.md"));
+    let folder =
+        if arguments.quick { target_folder(root)?.join("calibrate") } else { root.join("docs") };
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let (json, page) = (folder.join("fuel.json"), folder.join("fuel.md"));
     if !arguments.page {
-        let data = measure(arguments)?;
+        let data = match arguments {
+            Arguments { quick: true, .. } => measure(1, 1, QUICK_SEARCH, &[1])?,
+            Arguments { passes, rounds, search, seeds, .. } => {
+                measure(*passes, *rounds, *search, seeds)?
+            }
+        };
         fs::write(&json, serde_json::to_string_pretty(&data)? + "\n")?;
     }
     let data = fs::read(&json).with_context(|| json.display().to_string())?;
-    fs::write(page, report::markdown(&serde_json::from_slice(&data)?)?)?;
-    eprintln!("docs/fuel.json and docs/fuel.md are written");
+    fs::write(&page, report::markdown(&serde_json::from_slice(&data)?)?)?;
+    eprintln!("{} and {} are written", json.display(), page.display());
     Ok(())
 }
 
-fn measure(arguments: &Arguments) -> Result<Data> {
+fn measure(passes: u32, rounds: u32, seconds: u32, seeds: &[u64]) -> Result<Data> {
     let root = root()?;
     eprintln!("building ...");
     let mut build = Command::new(env!("CARGO"));
@@ -134,16 +148,16 @@ fn measure(arguments: &Arguments) -> Result<Data> {
         (target.join("release/fuelbox-bench-box"), target.join("calibrate-cache"));
     let mut machine = Machine::here();
     let pass = |number: u32| -> Result<(Schedule, Vec<Work>)> {
-        eprintln!("measuring, pass {number} of {} ...", arguments.passes);
+        eprintln!("measuring, pass {number} of {passes} ...");
         let mut calibrate = Command::new(&program);
-        calibrate.arg("calibrate").arg(&cache).arg(arguments.rounds.to_string());
+        calibrate.arg("calibrate").arg(&cache).arg(rounds.to_string());
         let lines = output(&mut calibrate)?;
         let mut lines = lines.lines();
         let schedule = serde_json::from_str(lines.next().context("no first line")?)?;
         Ok((schedule, lines.map(serde_json::from_str).collect::<Result<_, _>>()?))
     };
     let (schedule, mut work) = pass(1)?;
-    for number in 2..=arguments.passes {
+    for number in 2..=passes {
         for (work, again) in work.iter_mut().zip(pass(number)?.1) {
             ensure!(
                 (&work.name, work.fuel) == (&again.name, again.fuel),
@@ -154,25 +168,24 @@ fn measure(arguments: &Arguments) -> Result<Data> {
         }
     }
     let mut searches = Vec::new();
-    for &seed in &arguments.seeds {
-        eprintln!("searching, {} s, seed {seed} ...", arguments.search);
+    for &seed in seeds {
+        eprintln!("searching, {seconds} s, seed {seed} ...");
         let mut search = Command::new(&program);
-        search.arg("search").arg(&cache).args([arguments.search.to_string(), seed.to_string()]);
+        search.arg("search").arg(&cache).args([seconds.to_string(), seed.to_string()]);
         let lines = output(&mut search)?;
         let lines: Vec<_> = lines.lines().collect();
         let [.., worst, last] = lines.as_slice() else {
-            anyhow::bail!("a search of {} s found no program", arguments.search)
+            anyhow::bail!("a search of {seconds} s found no program")
         };
         #[derive(Deserialize)]
         struct Last {
             programs: u64,
         }
         let Last { programs } = serde_json::from_str(last)?;
-        let (seconds, worst) = (arguments.search, serde_json::from_str(worst)?);
+        let worst = serde_json::from_str(worst)?;
         searches.push(Search { seed, seconds, programs, worst });
     }
     machine.done();
-    let Arguments { passes, rounds, .. } = *arguments;
     Ok(Data { machine: machine.line(), passes, rounds, schedule, work, searches })
 }
 

@@ -76,6 +76,7 @@ pub(super) fn works() -> Vec<Work> {
         ),
         Work::new("nothing", "entry", Guest::default()),
     ];
+    works.extend([product(false), product(true)]);
     for mib in [1, 2, 4, 8, 16, 32, 64, 128] {
         works.push(chase(mib));
     }
@@ -129,6 +130,57 @@ fn fill(bytes: &str) -> String {
 
 fn copy(bytes: &str) -> String {
     format!("(memory.copy (i32.const 512) (i32.const 600) (i32.const {bytes}))")
+}
+
+/// A product of matrices, 64 x 64 by 64 x 64, that a guest computes by itself, without kernels: what honest
+/// work of that kind pays. By columns in the inner loop, four at a time or one.
+fn product(vectors: bool) -> Work {
+    let (name, width, load, splat, mul, add, store) = if vectors {
+        ("f32x4", 16, "v128.load", "v128.load32_splat", "f32x4.mul", "f32x4.add", "v128.store")
+    } else {
+        ("f32", 4, "f32.load", "f32.load", "f32.mul", "f32.add", "f32.store")
+    };
+    // Four steps of depth for each load and store of the result, as compilers unroll it.
+    let steps: String = (0..4)
+        .map(|step| {
+            format!(
+                "local.get $a {splat} offset={} local.get $b {load} offset={} {mul} {add} ",
+                step * 4,
+                step * 256
+            )
+        })
+        .collect();
+    let extra = format!(
+        "(func $work (local $t i32) (local $row i32) (local $depth i32) (local $column i32)
+           (local $a i32) (local $b i32) (local $c i32)
+           i32.const 20 local.set $t
+           loop $again
+             i32.const 0 local.set $row
+             loop $rows
+               i32.const 0 local.set $depth
+               loop $depths
+                 i32.const 262144 local.get $row i32.const 8 i32.shl i32.add
+                 local.get $depth i32.const 2 i32.shl i32.add local.set $a
+                 i32.const 0 local.set $column
+                 loop $columns
+                   i32.const 278528 local.get $depth i32.const 8 i32.shl i32.add
+                   local.get $column i32.add local.set $b
+                   i32.const 294912 local.get $row i32.const 8 i32.shl i32.add
+                   local.get $column i32.add local.tee $c
+                   local.get $c {load} {steps} {store}
+                   local.get $column i32.const {width} i32.add local.tee $column
+                   i32.const 256 i32.lt_u br_if $columns
+                 end
+                 local.get $depth i32.const 4 i32.add local.tee $depth
+                 i32.const 64 i32.lt_u br_if $depths
+               end
+               local.get $row i32.const 1 i32.add local.tee $row i32.const 64 i32.lt_u br_if $rows
+             end
+             local.get $t i32.const 1 i32.sub local.tee $t br_if $again
+           end)"
+    );
+    let guest = Guest { extra, memory: "5".into(), ..Guest::running("(call $work)") };
+    Work::new(format!("a product of matrices in Wasm, by {name}"), "honest", guest)
 }
 
 /// The next one of a sequence that is all over 128 MiB.

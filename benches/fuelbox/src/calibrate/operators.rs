@@ -29,7 +29,7 @@ pub(super) fn steps() -> Vec<Step> {
         names.split(' ').map(|name| format!("{operand}{shape}.{name}")).collect()
     };
     let y = "local.get $y ";
-    for (kind, other) in [("i32", "i64"), ("i64", "i32")] {
+    for kind in ["i32", "i64"] {
         let binary = "add sub mul and or xor shl shr_s shr_u rotl rotr";
         add(kind, false, of(kind, binary, y));
         // A remainder by an odd number and a sum, so that numbers stay large.
@@ -48,7 +48,6 @@ pub(super) fn steps() -> Vec<Step> {
         };
         add(kind, false, vec![convert.into()]);
         add(kind, false, vec!["local.get $y local.get $n select".into()]);
-        let _ = other;
     }
     for (kind, whole) in [("f32", "i32"), ("f64", "i64")] {
         add(kind, true, of(kind, "add sub mul div min max copysign", y));
