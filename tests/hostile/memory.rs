@@ -80,6 +80,9 @@ fn growth_that_cannot_be_paid_ends_the_job_before_there_is_a_page() {
     let (verdict, used, peak) = check(&with_pages(PAGES_FREE, &growing(200)), limits);
     assert_eq!((verdict, peak), ("completed", PAGES_FREE));
     assert!(used < 200 * 255 + 100, "{used}");
+    // Neither is the module's own maximum.
+    let most = Guest { memory: format!("{PAGES_FREE} 100"), ..Guest::running(&growing(200)) };
+    assert_eq!(check(&most, fuel(100_000)), ("completed", used, PAGES_FREE));
 }
 
 #[test]

@@ -59,9 +59,11 @@ impl ResourceLimiter for State {
         &mut self,
         _: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let within = desired as u64 <= self.memory_bytes_max;
+        // The engine looks at the module's own maximum only after this.
+        let within = desired as u64 <= self.memory_bytes_max
+            && maximum.is_none_or(|maximum| desired <= maximum);
         // Before there is an instance, it is the engine that asks.
         if within && self.memory.is_some() && self.is_metered {
             self.meter.grow(desired as u64).map_err(|Overdrawn| wasmtime::Trap::OutOfFuel)?;
