@@ -97,7 +97,7 @@ pub struct JobLimits {
 }
 
 impl Default for JobLimits {
-    /// 100 G fuel (a minute or two of one core), all the memory that 32 bits address, 1 GiB in and
+    /// 100 G fuel (some twenty seconds of one core as models burn it, three minutes at worst), all the memory that 32 bits address, 1 GiB in and
     /// out, 64 KiB of log.
     fn default() -> Self {
         Self {

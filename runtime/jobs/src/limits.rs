@@ -21,14 +21,14 @@ pub struct HostLimits {
 }
 
 impl Default for HostLimits {
-    /// A million million fuel, a quarter of an hour of one core; all that 32 bits address; loads of
-    /// 100 G fuel, a minute or two; 10 G when nobody says (the encoder among the examples takes 0.2).
+    /// A million million fuel, three minutes of one core as models burn it; all that 32 bits address; loads of
+    /// 100 G fuel, some ten seconds; 20 G when nobody says, enough for an ONNX file of 300 MB.
     fn default() -> Self {
         Self {
             fuel: 1_000_000_000_000,
             memory_bytes: MEMORY_PAGES_MAX * WASM_PAGE_BYTES,
             load_fuel: JobLimits::default().fuel,
-            load_fuel_default: 10_000_000_000,
+            load_fuel_default: 20_000_000_000,
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "NAME")]
     account: AccountId,
 
-    /// Most fuel of each load [default: 10G].
+    /// Most fuel of each load [default: 20G].
     #[arg(long, value_name = "FUEL", value_parser = units::fuel)]
     load_fuel_limit: Option<u64>,
 

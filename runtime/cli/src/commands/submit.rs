@@ -103,7 +103,7 @@ pub(super) struct WantedArgs {
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     pub(super) memory_limit: Option<u64>,
 
-    /// Most fuel of a load, should these input shapes be new [default: 10G].
+    /// Most fuel of a load, should these input shapes be new [default: 20G].
     #[arg(long, value_name = "FUEL", value_parser = units::fuel)]
     pub(super) load_fuel_limit: Option<u64>,
 
