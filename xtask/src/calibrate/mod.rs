@@ -49,6 +49,24 @@ struct Data {
     searches: Vec<Search>,
 }
 
+impl Data {
+    /// A line for each kind of work and each search.
+    fn json(&self) -> Result<String> {
+        let Self { machine, passes, rounds, schedule, work, searches } = self;
+        let lines = |lines: Result<Vec<String>, _>| -> Result<String, serde_json::Error> {
+            lines.map(|lines| lines.join(",\n"))
+        };
+        Ok(format!(
+            "{{\"machine\": {},\n\"passes\": {passes},\n\"rounds\": {rounds},\n\"schedule\": {},\n\
+             \"work\": [\n{}\n],\n\"searches\": [\n{}\n]}}\n",
+            serde_json::to_string(machine)?,
+            serde_json::to_string(schedule)?,
+            lines(work.iter().map(serde_json::to_string).collect())?,
+            lines(searches.iter().map(serde_json::to_string).collect())?,
+        ))
+    }
+}
+
 /// The cost schedule that it was measured with.
 #[derive(Debug, Serialize, Deserialize)]
 struct Schedule {
@@ -129,7 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 measure(*passes, *rounds, *search, seeds)?
             }
         };
-        fs::write(&json, serde_json::to_string_pretty(&data)? + "\n")?;
+        fs::write(&json, data.json()?)?;
     }
     let data = fs::read(&json).with_context(|| json.display().to_string())?;
     fs::write(&page, report::markdown(&serde_json::from_slice(&data)?)?)?;
@@ -192,6 +210,14 @@ fn measure(passes: u32, rounds: u32, seconds: u32, seeds: &[u64]) -> Result<Data
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is written is what is read.
+    #[test]
+    fn data_have_one_form() {
+        let bytes = fs::read(root().expect("a tree").join("docs/fuel.json")).expect("data");
+        let data: Data = serde_json::from_slice(&bytes).expect("what was measured");
+        assert!(data.json().expect("a file").as_bytes() == bytes);
+    }
 
     /// The page says what the data say.
     #[test]
