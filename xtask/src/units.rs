@@ -47,6 +47,16 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// A table of Markdown: the first column is text, the others are numbers.
+pub(crate) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text =
+        format!("| {} |\n| --- |{}\n", columns.join(" | "), " ---: |".repeat(columns.len() - 1));
+    for row in rows {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

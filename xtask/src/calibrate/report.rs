@@ -1,7 +1,10 @@
 //! The page about fuel, from what was measured.
 
 use super::{Class, Data, Search, Work, fit};
-use crate::{statistics::median, units::count};
+use crate::{
+    statistics::median,
+    units::{count, table},
+};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -74,15 +77,6 @@ fn attacks<'a>(data: &'a Data, by_price: &Spread) -> Vec<(&'a Work, f64)> {
         others.map(|work| (work, work.ns_per_micro_credit() / by_price.median)).collect();
     others.sort_by(|one, other| other.1.total_cmp(&one.1));
     others
-}
-
-fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut text =
-        format!("| {} |\n| --- |{}\n", columns.join(" | "), " ---: |".repeat(columns.len() - 1));
-    for row in rows {
-        text += &format!("| {} |\n", row.join(" | "));
-    }
-    text + "\n"
 }
 
 fn verdict(found: f64, allowed: f64) -> String {

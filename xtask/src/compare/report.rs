@@ -5,7 +5,7 @@ use super::{
     goals::goals,
     results::{BOX, Comparison, ModelResult, ORT, REFERENCE, TRACT, UNMETERED, WARM, WEB},
     statistics::Summary,
-    units::{bytes, count, time, times},
+    units::{bytes, count, table, time, times},
 };
 use std::fmt::Write as _;
 
@@ -33,16 +33,6 @@ pub(super) fn markdown(results: &Comparison, notes: Option<&str>) -> String {
         page += "\n";
     }
     page
-}
-
-/// A table of Markdown: the first column is text, the others are numbers.
-fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut text =
-        format!("| {} |\n| --- |{}\n", columns.join(" | "), " ---: |".repeat(columns.len() - 1));
-    for row in rows {
-        text += &format!("| {} |\n", row.join(" | "));
-    }
-    text + "\n"
 }
 
 fn failures(results: &Comparison) -> String {
