@@ -1,6 +1,6 @@
 //! The cost schedule: how much fuel each piece of work takes.
 //!
-//! A unit is about a quarter of a nanosecond of one core: what the host's kernels take for 16
+//! A unit is about a fifth of a nanosecond of one core: what the host's kernels take for 16
 //! multiply-adds. A guest's own operators cost what the slowest way of doing them takes, within ten times
 //! that: guests leave the heavy work to kernels, whose formulas (in `fuelbox-kernels`) say exactly what they
 //! do, so that what operators cost is a small part of a model's fuel and nearly all of an attacker's.

@@ -52,8 +52,8 @@ pub mod constants {
     /// Room for host functions below the guest's stack.
     pub const HOST_STACK_BYTES: usize = 1 << 20;
 
-    /// A guest's own fuel between two looks at a job's deadline and at what its memory costs: a quarter of
-    /// a millisecond, two at the worst.
+    /// A guest's own fuel between two looks at a job's deadline and at what its memory costs: a fifth of a
+    /// millisecond, two at the worst.
     pub const CANCEL_INTERVAL_FUEL: u64 = 1_000_000;
 
     /// Largest package file.
