@@ -40,11 +40,20 @@ fn run(data: &[u8]) {
     }
     let memory = memory(choice >> 4, bytes.as_slice());
     let mut expected = memory.clone();
-    reference::run(&call, as_bytes(&mut expected));
+    let steps = reference::run(&call, as_bytes(&mut expected));
     for isa in Isa::available() {
         let mut found = memory.clone();
         // SAFETY: the call was checked against this size; the processor has these.
         unsafe { checked.run(found.as_mut_ptr().cast(), isa) };
+        let (mut again, mut found_steps) = (memory.clone(), 0);
+        let spend = &mut |steps: u64| {
+            found_steps += steps;
+            true
+        };
+        // SAFETY: as above.
+        unsafe { checked.run_watched(again.as_mut_ptr().cast(), isa, spend) };
+        assert_eq!(found_steps, steps, "{isa:?}: steps on subnormal numbers: {call:?}");
+        assert!(again == found, "{isa:?}: differs when watched: {call:?}");
         if let Some(at) = (0..MEMORY_WORDS).find(|&at| found[at] != expected[at]) {
             let (found, expected) = (found[at], expected[at]);
             panic!("{isa:?}: word {at} is {found:#010x}, expected {expected:#010x}: {call:?}");

@@ -4,12 +4,14 @@
 //! What the results are is tested in `guest/kernels`; here it is that nothing of it hurts the host.
 
 use fuelbox_attack::kernels::{
-    BLOCK_AT, INPUT_WORDS, MEMORY_BYTES, NUMBERS_AT, data, good, guest, view,
+    BLOCK_AT, INPUT_WORDS, MEMORY_BYTES, NUMBERS_AT, data, good, guest, subnormal_steps, view,
 };
 use fuelbox_engine::{
     DataType, Isa, JobLimits, Model, Options, Outcome, Shape, Tensor, TrapKind, Verdict,
 };
-use fuelbox_kernels::{CALL_FUEL_MAX, Call, KERNEL_CALL_FUEL, Kernel, Map, Program, WORDS_MAX};
+use fuelbox_kernels::{
+    CALL_FUEL_MAX, Call, KERNEL_CALL_FUEL, Kernel, Map, Program, SUBNORMAL_FUEL, WORDS_MAX,
+};
 use fuelbox_test_support::{
     guest::{Guest, OUTPUTS_AT},
     host::{Host, fp32, run},
@@ -58,6 +60,18 @@ fn trapped(outcome: &Outcome) -> Option<&str> {
     }
 }
 
+/// A size of a block without which there is no output.
+fn none_of(kernel: Kernel) -> usize {
+    match kernel {
+        Kernel::Gemm => 2,       // m
+        Kernel::Conv => 14,      // outputs
+        Kernel::Depthwise => 13, // channels
+        Kernel::Pool => 14,      // channels
+        Kernel::Map => 4,
+        Kernel::Rows => 7,
+    }
+}
+
 #[test]
 fn every_kernel_can_be_called() {
     for kernel in Kernel::ALL {
@@ -66,15 +80,7 @@ fn every_kernel_can_be_called() {
         assert_eq!(done.verdict.name(), "completed", "{kernel:?} {done:?}");
         // A block of a size that is none: the call is done, and nothing is written.
         let mut nothing = good(kernel).write().unwrap();
-        let size = match kernel {
-            Kernel::Gemm => 2,       // m
-            Kernel::Conv => 14,      // outputs
-            Kernel::Depthwise => 13, // channels
-            Kernel::Pool => 14,      // channels
-            Kernel::Map => 4,
-            Kernel::Rows => 7,
-        };
-        nothing[size] = 0;
+        nothing[none_of(kernel)] = 0;
         let idle = call(&models, &nothing);
         assert_eq!(idle.verdict.name(), "completed", "{kernel:?} {idle:?}");
         assert_ne!(idle.verdict, done.verdict, "{kernel:?}: the call wrote something");
@@ -234,6 +240,35 @@ fn a_call_costs_what_its_formula_says_on_top_of_the_fee() {
     let idle = call(&models, &block).usage.fuel;
     assert!(work > 0);
     assert_eq!(whole - idle, work);
+}
+
+#[test]
+fn steps_on_subnormal_numbers_are_paid_for() {
+    for kernel in [Kernel::Gemm, Kernel::Conv, Kernel::Depthwise] {
+        let models = models(kernel);
+        let good = good(kernel);
+        let steps = subnormal_steps(&good);
+        assert!(steps > 0, "{kernel:?}");
+        let block = good.write().unwrap();
+        let whole = call(&models, &block).usage.fuel;
+        let mut nothing = block.clone();
+        nothing[none_of(kernel)] = 0;
+        let idle = call(&models, &nothing).usage.fuel;
+        let work = |block: &[u32]| {
+            let call = Call::read(kernel, block).unwrap();
+            call.check(MEMORY_BYTES as usize).unwrap().fuel()
+        };
+        let more = work(&block) - work(&nothing) + steps * SUBNORMAL_FUEL;
+        assert_eq!(whole - idle, more, "{kernel:?}");
+        // Who cannot pay for the last of them has paid with all that there was.
+        let limits = |fuel| JobLimits { fuel, ..JobLimits::default() };
+        let outcome = call_at(&models, BLOCK_AT, &block, &limits(whole));
+        assert_eq!(outcome.verdict.name(), "completed");
+        for fuel in [more, more - 1, work(&block) + steps * SUBNORMAL_FUEL / 2] {
+            let outcome = call_at(&models, BLOCK_AT, &block, &limits(fuel));
+            assert_eq!((outcome.verdict, outcome.usage.fuel), (Verdict::OutOfFuel, fuel));
+        }
+    }
 }
 
 /// A guest that can call `map`, with a block that copies the first of the numbers to the second.

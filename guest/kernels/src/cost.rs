@@ -1,12 +1,12 @@
 //! What a call costs. Fuel stands for time: about six units for each nanosecond of one core with
 //! AVX-512, as for compiled Wasm.
 //!
-//! Formulas are whole numbers; divisions drop the rest. They depend on the call alone, so fuel is the
-//! same on every host.
+//! Formulas are whole numbers; divisions drop the rest. They depend on the call alone, and steps of
+//! products on subnormal numbers are counted ([`crate::SUBNORMAL_FUEL`]), so fuel is the same on every host.
 
 use crate::call::{
-    Call, Conv, Depthwise, Gemm, Map, Op, PANEL, Pool, Program, Right, Rows, RowsKind, Unary,
-    Window,
+    Binary, Call, Conv, Depthwise, Gemm, Map, Op, PANEL, Pool, PoolKind, Program, Right, Rows,
+    RowsKind, Unary, Window,
 };
 
 /// Before anything is read: the time of leaving the sandbox and coming back.
@@ -20,10 +20,19 @@ const TAPS: u64 = 4;
 const RUN: u64 = 40;
 /// Elements moved for one unit when the innermost steps are 1, and when they are not.
 const MOVED: u64 = 2;
-/// Units for an operation of a program on one element, in eighths.
+/// Units for an operation of a program on one element, in eighths: sums, bounds and signs.
 const OP_EIGHTHS: u64 = 2;
-/// The same for functions that are made of polynomials or divisions.
-const FUNCTION_EIGHTHS: u64 = 12;
+/// The same for an operation that some processors take 42 ns for when a number of a vector is subnormal, at
+/// ten times what a unit takes in models: products, roots, and functions that have one such operation.
+const SLOW_EIGHTHS: u64 = 13;
+/// The same where it is 75 ns: quotients, whose operand and result are two such numbers, and `silu`,
+/// which has more to do besides.
+const SLOWER_EIGHTHS: u64 = 21;
+/// The same for `gelu`, which has two such operations: 110 ns.
+const SLOWEST_EIGHTHS: u64 = 31;
+/// A product's last step may have a subnormal result; those before count ([`crate::SUBNORMAL_FUEL`]).
+/// With what every output costs, this is as much as such an operation.
+const LAST_EIGHTHS: u64 = 9;
 
 impl Call {
     /// What the work of this call costs, beyond [`KERNEL_CALL_FUEL`].
@@ -33,6 +42,7 @@ impl Call {
         let step = stepped_by(self.out().strides[5], dims[5]);
         let epilogue =
             times([written, step]) / MOVED + times([written, eighths(self.program())]) / 8;
+        let last = times([written, LAST_EIGHTHS]) / 8;
         let work = match self {
             Self::Gemm(Gemm { batch, m, n, k, a, right, .. }) => {
                 let columns = columns(*n);
@@ -48,7 +58,7 @@ impl Call {
                 };
                 // A row by itself leaves most of a tile unused.
                 let products = times([m.max(4), columns, k]) / PRODUCTS;
-                times([count(batch), products + left / 8 + right / 8])
+                times([count(batch), products + left / 8 + right / 8]) + last
             }
             Self::Conv(Conv { window, channels, outputs, input, .. }) => {
                 let columns = columns(*outputs);
@@ -63,13 +73,17 @@ impl Call {
                     && window.dilation[1] == 1;
                 let runs = if one_piece { 1 } else { width };
                 let runs = times([rows, height, runs, columns.div_ceil(512), RUN]);
-                times([rows.max(4), columns, k]) / PRODUCTS + left / 8 + runs
+                times([rows.max(4), columns, k]) / PRODUCTS + left / 8 + runs + last
             }
             Self::Depthwise(Depthwise { window, channels, input, .. }) => {
-                windowed(window, *channels, input.strides[5])
+                windowed(window, *channels, input.strides[5]) + last
             }
-            Self::Pool(Pool { window, channels, input, .. }) => {
-                windowed(window, *channels, input.strides[5])
+            Self::Pool(Pool { kind, window, channels, input, .. }) => {
+                let quotient = match kind {
+                    PoolKind::Mean | PoolKind::MeanInside => 2 * last,
+                    PoolKind::Max | PoolKind::Sum => 0,
+                };
+                windowed(window, *channels, input.strides[5]) + quotient
             }
             Self::Map(Map { dims, input, .. }) => {
                 let step = stepped_by(input.strides[5], dims[5]);
@@ -78,9 +92,9 @@ impl Call {
             Self::Rows(Rows { kind, dims, .. }) => {
                 let each = match kind {
                     RowsKind::Softmax => 24,
-                    RowsKind::LayerNorm { .. } => 8,
-                    RowsKind::RmsNorm { .. } => 6,
-                    RowsKind::Sum | RowsKind::Mean | RowsKind::MeanSquare | RowsKind::Max => 3,
+                    RowsKind::LayerNorm { .. } | RowsKind::RmsNorm { .. } => 14,
+                    RowsKind::MeanSquare => 7,
+                    RowsKind::Sum | RowsKind::Mean | RowsKind::Max => 3,
                 };
                 times([count(dims), each]) / 4 + times([100, count(&dims[..5])])
             }
@@ -122,9 +136,22 @@ fn stepped_by(stride: i32, dim: u32) -> u64 {
 fn eighths(program: &Program) -> u64 {
     let each = program.ops().iter().map(|op| match op {
         Op::Unary(Unary::Neg | Unary::Abs) => OP_EIGHTHS,
-        Op::Unary(_) => FUNCTION_EIGHTHS,
-        Op::Scalar(..) => OP_EIGHTHS,
-        Op::Tensor(_, view) => OP_EIGHTHS * stepped_by(view.strides[5], 2),
+        Op::Unary(Unary::Gelu) => SLOWEST_EIGHTHS,
+        Op::Unary(Unary::Recip | Unary::Silu) => SLOWER_EIGHTHS,
+        Op::Unary(_) => SLOW_EIGHTHS,
+        Op::Scalar(binary, _) => binary_eighths(*binary),
+        Op::Tensor(binary, view) => {
+            let read = OP_EIGHTHS * (stepped_by(view.strides[5], 2) - 1);
+            binary_eighths(*binary) + read
+        }
     });
     each.sum()
+}
+
+fn binary_eighths(binary: Binary) -> u64 {
+    match binary {
+        Binary::Add | Binary::Sub | Binary::RSub | Binary::Min | Binary::Max => OP_EIGHTHS,
+        Binary::Mul | Binary::LeakyRelu => SLOW_EIGHTHS,
+        Binary::Div | Binary::RDiv => SLOWER_EIGHTHS,
+    }
 }

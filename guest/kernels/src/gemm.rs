@@ -9,7 +9,8 @@ use crate::{
     program::{Finish, element},
     scratch::{DEPTH_MAX, PANELS_MAX, ROW_STEP, ROWS_MAX, Scratch, WIDE_MAX, scratch},
     simd::{LANES, Simd},
-    tile::{Multiply, multiply_any, panels_for},
+    subnormal::Steps,
+    tile::{Multiply, multiply_watched, panels_for},
 };
 
 /// The rows of the left-hand side.
@@ -43,7 +44,7 @@ struct Product<'a> {
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
+pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8, steps: &mut Steps<'_>) {
     if call.m == 0 || call.n == 0 {
         return;
     }
@@ -76,7 +77,7 @@ pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
             };
             let finish = Finish::new(base, &call.program, &call.c, [0, 0, b0]);
             // SAFETY: as the caller promised.
-            unsafe { product.run::<S>(scratch, &finish) };
+            unsafe { product.run::<S>(scratch, &finish, steps) };
         }
     }
 }
@@ -84,7 +85,7 @@ pub(crate) unsafe fn gemm<S: Simd>(call: &Gemm, base: *mut u8) {
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8) {
+pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8, steps: &mut Steps<'_>) {
     let window = &call.window;
     let [height, width] = window.output.map(|size| size as usize);
     if height * width == 0 || call.outputs == 0 {
@@ -112,7 +113,7 @@ pub(crate) unsafe fn conv<S: Simd>(call: &Conv, base: *mut u8) {
         };
         let finish = Finish::new(base, &call.program, &call.out, [0, 0, image]);
         // SAFETY: as the caller promised.
-        unsafe { product.run::<S>(scratch, &finish) };
+        unsafe { product.run::<S>(scratch, &finish, steps) };
     }
 }
 
@@ -125,7 +126,12 @@ impl Product<'_> {
     /// # Safety
     /// All elements that are named are inside of memory; the scratch memory is another.
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, scratch: &mut Scratch, finish: &Finish<'_>) {
+    unsafe fn run<S: Simd>(
+        &self,
+        scratch: &mut Scratch,
+        finish: &Finish<'_>,
+        steps: &mut Steps<'_>,
+    ) {
         let block_rows = even(self.rows, ROWS_MAX);
         let chunk = even(self.depth, DEPTH_MAX);
         // One chunk: sums go from the tile to the program, and need no place of their own.
@@ -172,8 +178,14 @@ impl Product<'_> {
                                 depth,
                                 first: depth0 == 0,
                             };
+                            let sizes = [tile, count, self.columns - column];
                             // SAFETY: the scratch arrays hold blocks of these sizes.
-                            unsafe { multiply_any::<S>(&work, tile, count, self.columns - column) };
+                            unsafe {
+                                multiply_watched::<S>(&work, sizes, &mut scratch.kept, steps)
+                            };
+                            if steps.stopped() {
+                                return;
+                            }
                             if last {
                                 let finish = Finish {
                                     places: &scratch.places[row..row + tile],

@@ -4,13 +4,14 @@ use crate::{
     call::{Map, Op, PANEL, View},
     program::{Finish, TILE_ROWS},
     simd::{LANES, Simd},
+    subnormal::Steps,
 };
 use std::mem::MaybeUninit;
 
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn map<S: Simd>(call: &Map, base: *mut u8) {
+pub(crate) unsafe fn map<S: Simd>(call: &Map, base: *mut u8, _: &mut Steps<'_>) {
     let length = call.dims[5];
     if call.dims.contains(&0) {
         return;

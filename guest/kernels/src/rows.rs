@@ -9,13 +9,14 @@ use crate::{
     math,
     program::{Finish, TILE_ROWS},
     simd::{LANES, Simd},
+    subnormal::Steps,
 };
 use std::mem::MaybeUninit;
 
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn rows<S: Simd>(call: &Rows, base: *mut u8) {
+pub(crate) unsafe fn rows<S: Simd>(call: &Rows, base: *mut u8, _: &mut Steps<'_>) {
     let [n0, n1, n2, n3, n4, n5] = call.dims;
     let length = n5 as usize;
     // Written before it is read, vector by vector.

@@ -16,6 +16,9 @@ pub(crate) const PANELS_MAX: usize = 16;
 /// Panels that a product of few rows takes at once.
 pub(crate) const WIDE_MAX: usize = 4;
 
+/// Numbers of a tile: 14 rows of a panel, or two rows of [`WIDE_MAX`] panels.
+pub(crate) const KEPT: usize = 14 * PANEL;
+
 #[repr(C, align(64))]
 pub(crate) struct Scratch {
     /// Packed rows: `[row][depth]`, rows [`ROW_STEP`] apart.
@@ -24,6 +27,8 @@ pub(crate) struct Scratch {
     pub(crate) right: [f32; WIDE_MAX * DEPTH_MAX * PANEL],
     /// Sums: `[panel][row][32]`.
     pub(crate) sums: [f32; PANELS_MAX * ROWS_MAX * PANEL],
+    /// Sums of a tile as they were.
+    pub(crate) kept: [f32; KEPT],
     /// The two innermost indices of each row but the column.
     pub(crate) places: [[u32; 2]; ROWS_MAX],
 }

@@ -5,7 +5,17 @@
     reason = "indices over small constant arrays are what the compiler unrolls into registers"
 )]
 
-use crate::{call::PANEL, scratch::ROW_STEP, simd::Simd};
+use crate::{
+    call::PANEL,
+    scratch::{KEPT, ROW_STEP},
+    simd::{LANES, Simd},
+    subnormal::{Counts, Steps},
+};
+
+/// Depth of the pieces in which a tile is done again. Small, so that one number does not make much
+/// slow: a piece of the largest tile costs 224 fuel, and [`crate::SUBNORMAL_FUEL`] at least in addition when
+/// it takes the slow way, which is eight times slower.
+const PIECE: usize = 8;
 
 /// A tile's part of a product: `sums[r][c] (+)= sum over p of left[r][p] * right[p][c]`.
 pub(crate) struct Multiply {
@@ -64,6 +74,150 @@ pub(crate) unsafe fn multiply<S: Simd, const R: usize, const C: usize>(work: &Mu
     }
 }
 
+/// As [`multiply_any`], of `[rows, panels, columns]`; tells of steps on subnormal numbers. `kept` is
+/// working memory.
+///
+/// # Safety
+/// As [`multiply_any`].
+#[inline(always)]
+pub(crate) unsafe fn multiply_watched<S: Simd>(
+    work: &Multiply,
+    sizes: [usize; 3],
+    kept: &mut [f32; KEPT],
+    steps: &mut Steps<'_>,
+) {
+    // SAFETY: as the caller promised.
+    unsafe {
+        if !(steps.hopes() && try_fast::<S>(work, sizes, kept, steps)) {
+            S::multiply_again(work, sizes, kept, steps);
+        }
+    }
+}
+
+/// Multiplies, and says whether no step can have been on a subnormal number. If one can, sums are
+/// what they were.
+///
+/// # Safety
+/// As [`multiply_any`].
+#[inline(always)]
+unsafe fn try_fast<S: Simd>(
+    work: &Multiply,
+    [rows, panels, columns]: [usize; 3],
+    kept: &mut [f32; KEPT],
+    steps: &Steps<'_>,
+) -> bool {
+    let part = rows * PANEL;
+    // SAFETY: as the caller promised; `kept` has room for a tile's sums.
+    unsafe {
+        if !work.first && steps.watches() {
+            for (panel, kept) in kept.chunks_exact_mut(part).enumerate().take(panels) {
+                copy::<S>(kept.as_mut_ptr(), work.sums.add(panel * work.sums_step), part);
+            }
+        }
+        steps.begin();
+        multiply_any::<S>(work, rows, panels, columns);
+        if !steps.suspects() {
+            return true;
+        }
+        if !work.first {
+            for (panel, kept) in kept.chunks_exact(part).enumerate().take(panels) {
+                copy::<S>(work.sums.add(panel * work.sums_step), kept.as_ptr(), part);
+            }
+        }
+    }
+    false
+}
+
+/// # Safety
+/// `count` numbers, whole vectors, are at both places.
+#[inline(always)]
+unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, count: usize) {
+    for at in (0..count).step_by(LANES) {
+        // SAFETY: as the caller promised.
+        unsafe { S::store(to.add(at), S::load(from.add(at))) };
+    }
+}
+
+/// A product in which some step may be on a subnormal number: in pieces, those by the slow way that
+/// still may. All 16 columns of a vector count, the last ones may be those that fill the panel.
+///
+/// # Safety
+/// As [`multiply_any`].
+#[inline(always)]
+pub(crate) unsafe fn multiply_again<S: Simd>(
+    work: &Multiply,
+    sizes: [usize; 3],
+    kept: &mut [f32; KEPT],
+    steps: &mut Steps<'_>,
+) {
+    let [rows, panels, columns] = sizes;
+    // A product without depth is one piece: its sums are zeros.
+    for start in (0..work.depth.max(1)).step_by(PIECE) {
+        let piece = Multiply {
+            left: work.left.wrapping_add(start),
+            right: work.right.wrapping_add(start * PANEL),
+            depth: PIECE.min(work.depth - start),
+            first: work.first && start == 0,
+            ..*work
+        };
+        // SAFETY: as the caller promised.
+        if steps.hopes() && unsafe { try_fast::<S>(&piece, sizes, kept, steps) } {
+            continue;
+        }
+        let mut made = 0;
+        for panel in 0..panels {
+            for row in 0..rows {
+                let work = Multiply {
+                    sums: piece.sums.wrapping_add(panel * piece.sums_step + row * PANEL),
+                    left: piece.left.wrapping_add(row * ROW_STEP),
+                    right: piece.right.wrapping_add(panel * piece.right_step),
+                    ..piece
+                };
+                // SAFETY: as the caller promised.
+                made += unsafe {
+                    if columns <= panel * PANEL + LANES {
+                        row_counted::<S, 1>(&work)
+                    } else {
+                        row_counted::<S, 2>(&work)
+                    }
+                };
+            }
+        }
+        steps.made(made);
+        if steps.stopped() {
+            return;
+        }
+    }
+}
+
+/// One row by `C` vectors of one panel.
+#[inline(always)]
+unsafe fn row_counted<S: Simd, const C: usize>(work: &Multiply) -> u64 {
+    // SAFETY: as the caller promised.
+    unsafe {
+        let mut v = [S::splat(0.0); C];
+        let mut counts = [Counts::<S>::none(); C];
+        if !work.first {
+            for c in 0..C {
+                v[c] = S::load(work.sums.add(c * LANES));
+            }
+        }
+        for p in 0..work.depth {
+            let x = S::splat(*work.left.add(p));
+            for c in 0..C {
+                let column = S::load(work.right.add(p * PANEL + c * LANES));
+                v[c] = counts[c].fma(x, column, v[c]);
+            }
+        }
+        let mut total = 0;
+        for c in 0..C {
+            S::store(work.sums.add(c * LANES), v[c]);
+            total += counts[c].total();
+        }
+        total
+    }
+}
+
 /// Multiplies `rows` rows by `panels` panels, of which `columns` columns are needed.
 ///
 /// # Safety
@@ -78,6 +232,8 @@ pub(crate) unsafe fn multiply_any<S: Simd>(
     // SAFETY: as the caller promised.
     unsafe {
         match (rows, panels) {
+            // All of the vectors have a column that is needed.
+            _ if columns <= (panels - 1) * PANEL + PANEL / 2 => {}
             (1, 4) if S::ROWS > 4 => return S::multiply::<1, 8>(work),
             (2, 4) if S::ROWS > 6 => return S::multiply::<2, 8>(work),
             _ => {}

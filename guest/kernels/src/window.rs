@@ -10,6 +10,7 @@ use crate::{
     map::Tile,
     program::{Finish, TILE_ROWS, element},
     simd::{LANES, Simd},
+    subnormal::{Counts, Steps},
 };
 use std::ops::Range;
 
@@ -29,7 +30,7 @@ struct Taps<'a> {
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
+pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8, steps: &mut Steps<'_>) {
     let start = element(base, &call.weights, [0; 6]).cast_const();
     let strides = call.weights.strides;
     let weights = (start, [3, 4, 5].map(|dim| strides[dim] as isize));
@@ -43,6 +44,7 @@ pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
             weights,
             None,
             &finish,
+            steps,
         )
     }
 }
@@ -50,16 +52,20 @@ pub(crate) unsafe fn depthwise<S: Simd>(call: &Depthwise, base: *mut u8) {
 /// # Safety
 /// The call was checked against the memory at `base`, and the instructions are there.
 #[inline(always)]
-pub(crate) unsafe fn pool<S: Simd>(call: &Pool, base: *mut u8) {
+pub(crate) unsafe fn pool<S: Simd>(call: &Pool, base: *mut u8, steps: &mut Steps<'_>) {
     let weights = (std::ptr::null(), [0; 3]);
     let finish = Finish::new(base, &call.program, &call.out, [0; 3]);
     let (window, channels, input) = (&call.window, call.channels, &call.input);
     // SAFETY: as the caller promised.
     unsafe {
         match call.kind {
-            PoolKind::Max => slide::<S, LARGEST>(window, channels, input, weights, None, &finish),
-            PoolKind::Sum => slide::<S, SUM>(window, channels, input, weights, None, &finish),
-            kind => slide::<S, SUM>(window, channels, input, weights, Some(kind), &finish),
+            PoolKind::Max => {
+                slide::<S, LARGEST>(window, channels, input, weights, None, &finish, steps)
+            }
+            PoolKind::Sum => {
+                slide::<S, SUM>(window, channels, input, weights, None, &finish, steps)
+            }
+            kind => slide::<S, SUM>(window, channels, input, weights, Some(kind), &finish, steps),
         }
     }
 }
@@ -72,6 +78,7 @@ unsafe fn slide<S: Simd, const KIND: u8>(
     weights: (*const f32, [isize; 3]),
     mean: Option<PoolKind>,
     finish: &Finish<'_>,
+    steps: &mut Steps<'_>,
 ) {
     let dense = input.strides[5] == 1 && (KIND != SUM_OF_PRODUCTS || weights.1[2] == 1);
     let mut tile = Tile([0.0; TILE_ROWS * PANEL]);
@@ -94,7 +101,12 @@ unsafe fn slide<S: Simd, const KIND: u8>(
                         ..*finish
                     };
                     let full = dense && columns == PANEL;
-                    let mut row = 0;
+                    // Adding subnormal numbers takes no longer than adding others.
+                    let watched = KIND == SUM_OF_PRODUCTS;
+                    let mut row = if watched && !steps.hopes() { count } else { 0 };
+                    if watched {
+                        steps.begin();
+                    }
                     // SAFETY: taps are inside of the image; the tile has room for all rows.
                     unsafe {
                         while row < count {
@@ -118,11 +130,31 @@ unsafe fn slide<S: Simd, const KIND: u8>(
                                 1
                             } else {
                                 let place = [y, x];
-                                taps.add_up_part::<S, KIND>(
+                                taps.add_up_part::<S, KIND, false>(
                                     to, place, column, columns, &down, &across,
                                 );
                                 1
                             };
+                        }
+                        if watched && steps.suspects() {
+                            let mut made = 0;
+                            for row in 0..count {
+                                let x = x0 + row as u32;
+                                let across = valid(window, 1, x);
+                                let to = tile.add(row * PANEL);
+                                made += taps.add_up_part::<S, KIND, true>(
+                                    to,
+                                    [y, x],
+                                    column,
+                                    columns,
+                                    &down,
+                                    &across,
+                                );
+                            }
+                            steps.made(made);
+                            if steps.stopped() {
+                                return;
+                            }
                         }
                         if let Some(kind) = mean {
                             for (row, [_, x]) in finish.places.iter().enumerate() {
@@ -224,9 +256,10 @@ impl Taps<'_> {
         }
     }
 
-    /// One position by up to 32 channels, wherever they are.
+    /// One position by up to 32 channels, wherever they are. Returns how many steps of products had a
+    /// subnormal number, if they are to be counted.
     #[inline(always)]
-    unsafe fn add_up_part<S: Simd, const KIND: u8>(
+    unsafe fn add_up_part<S: Simd, const KIND: u8, const COUNT: bool>(
         &self,
         to: *mut f32,
         place: [u32; 2],
@@ -234,7 +267,8 @@ impl Taps<'_> {
         columns: usize,
         down: &Range<u32>,
         across: &Range<u32>,
-    ) {
+    ) -> u64 {
+        let mut total = 0;
         let stride = self.input.strides[5] as isize;
         let weight_stride = self.weights.1[2];
         let start = if KIND == LARGEST { f32::NEG_INFINITY } else { 0.0 };
@@ -244,6 +278,7 @@ impl Taps<'_> {
             // SAFETY: as the caller promised.
             unsafe {
                 let mut v = S::splat(start);
+                let mut counts = Counts::<S>::none();
                 for ky in down.clone() {
                     for kx in across.clone() {
                         let x = S::load_strided(self.at(place, [ky, kx], column), stride, count);
@@ -252,12 +287,16 @@ impl Taps<'_> {
                         } else {
                             x
                         };
-                        v = step::<S, KIND>(x, w, v);
+                        v = if COUNT { counts.fma(x, w, v) } else { step::<S, KIND>(x, w, v) };
                     }
                 }
                 S::store(to.add(lane), v);
+                if COUNT {
+                    total += counts.total();
+                }
             }
         }
+        total
     }
 }
 

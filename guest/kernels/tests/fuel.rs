@@ -1,7 +1,7 @@
 //! What calls cost, pinned: a number that changes here is a new cost schedule, and so a new engine
 //! profile.
 
-use fuelbox_kernels::{Call, Kernel};
+use fuelbox_kernels::{Call, KERNEL_CALL_FUEL, Kernel, SUBNORMAL_FUEL};
 
 /// A call of sizes alone: arrays are dense (last stride 1) but for those that are stepped through.
 fn fuel(kernel: Kernel, sizes: &[(usize, u32)], steps: &[(usize, i32)], ops: &[u32]) -> u64 {
@@ -40,20 +40,21 @@ fn fuel_is_pinned() {
     let rows = |code| [(0, code), (5, 10), (6, 20), (7, 30)];
     let all = [1, 2, 3, 5, 10, 0x101, 0x109, 0x201];
     for (found, expected) in [
-        (fuel(Kernel::Gemm, &product, &[], &[]), 208_350),
-        (fuel(Kernel::Gemm, &product, &[(12, 9), (19, 9)], &[]), 245_100),
-        (fuel(Kernel::Gemm, &packed, &[(26, 9)], &[]), 309_750),
-        (fuel(Kernel::Gemm, &row, &[], &[0x201, 0x108]), 197_800),
-        (fuel(Kernel::Conv, &conv, &[], &[0x201]), 62_976),
-        (fuel(Kernel::Depthwise, &depthwise, &[], &[0x201]), 10_624),
-        (fuel(Kernel::Pool, &pool, &[(21, 64)], &[]), 44_544),
+        (fuel(Kernel::Gemm, &product, &[], &[]), 255_600),
+        (fuel(Kernel::Gemm, &product, &[(12, 9), (19, 9)], &[]), 292_350),
+        (fuel(Kernel::Gemm, &packed, &[(26, 9)], &[]), 357_000),
+        (fuel(Kernel::Gemm, &row, &[], &[0x201, 0x108]), 198_925),
+        (fuel(Kernel::Conv, &conv, &[], &[0x201]), 65_856),
+        (fuel(Kernel::Depthwise, &depthwise, &[], &[0x201]), 13_504),
+        (fuel(Kernel::Pool, &pool, &[(21, 64)], &[]), 50_304),
         (fuel(Kernel::Map, &map, &[], &[]), 7_600),
-        (fuel(Kernel::Map, &map, &[(12, 4), (19, 4)], &all), 72_100),
+        (fuel(Kernel::Map, &map, &[(12, 4), (19, 4)], &all), 88_600),
         (fuel(Kernel::Rows, &rows(1), &[], &[]), 59_000),
-        (fuel(Kernel::Rows, &rows(2), &[], &[]), 32_000),
-        (fuel(Kernel::Rows, &rows(3), &[], &[]), 35_000),
+        (fuel(Kernel::Rows, &rows(2), &[], &[]), 44_000),
+        (fuel(Kernel::Rows, &rows(3), &[], &[]), 44_000),
         (fuel(Kernel::Rows, &rows(4), &[], &[]), 24_600),
     ] {
         assert_eq!(found, expected);
     }
+    assert_eq!((KERNEL_CALL_FUEL, SUBNORMAL_FUEL), (100, 100));
 }

@@ -3,11 +3,50 @@
 mod support;
 
 use fuelbox_kernels::{
-    Binary, Call, Conv, Depthwise, Dims, Gemm, Map, OPS_MAX, Pool, PoolKind, RANK, Right, Rows,
-    RowsKind, Unary, Window,
+    Binary, Call, Conv, Depthwise, Dims, Gemm, Isa, Map, OPS_MAX, Pool, PoolKind, Program, RANK,
+    Right, Rows, RowsKind, Unary, View, Window,
 };
 use proptest::{prelude::*, sample::select};
 use support::{Space, Step, Use, steps};
+
+/// A product of subnormal numbers, by chunks of depth and tiles: who pays for one tile only gets no other.
+#[test]
+fn who_does_not_pay_gets_no_more() {
+    let (m, n, k) = (40, 64, 600);
+    let view = |address: usize, row: i32| View { address, strides: [0, 0, 0, 0, row, 1] };
+    let (a, b) = (4 * m as usize * k as usize, 4 * k as usize * n as usize);
+    let call = Call::Gemm(Gemm {
+        batch: [1, 1],
+        m,
+        n,
+        k,
+        a: view(0, k as i32),
+        right: Right::Strided(view(a, n as i32)),
+        c: view(a + b, n as i32),
+        program: Program::default(),
+    });
+    let numbers = vec![1e-40f32; (a + b) / 4 + (m * n) as usize];
+    let checked = call.check(4 * numbers.len()).expect("a call");
+    let all = u64::from(m) * u64::from(n) * u64::from(k);
+    for isa in Isa::available() {
+        for allowed in [u64::MAX, all, all - 1, all / 2, 1, 0] {
+            let mut memory = numbers.clone();
+            let (mut made, mut stopped) = (0, false);
+            let spend = &mut |steps: u64| {
+                assert!(!stopped, "{isa:?}: goes on");
+                made += steps;
+                stopped = made > allowed;
+                !stopped
+            };
+            // SAFETY: checked against this size; the processor has these.
+            unsafe { checked.run_watched(memory.as_mut_ptr().cast(), isa, spend) };
+            assert_eq!(stopped, all > allowed, "{isa:?}");
+            // 14 rows by 32 columns by 8 steps at most.
+            assert!(made <= allowed.saturating_add(14 * 32 * 8), "{isa:?}: {made} of {allowed}");
+            assert!(stopped || made == all, "{isa:?}: {made} of {all}");
+        }
+    }
+}
 
 /// How special the numbers in memory are.
 fn wild() -> impl Strategy<Value = u8> {

@@ -4,7 +4,7 @@ use crate::guest::{Guest, OUTPUTS_AT, REQUEST_AT, signature};
 use fuelbox_abi::Dim;
 use fuelbox_kernels::{
     Binary, Call, Conv, Depthwise, Gemm, Kernel, Map, Op, Pool, PoolKind, Program, Right, Rows,
-    RowsKind, Unary, View, WORDS_MAX, Window,
+    RowsKind, Unary, View, WORDS_MAX, Window, reference,
 };
 
 /// Of the guests.
@@ -69,6 +69,14 @@ pub fn view(at: u32, dims: [u32; 6]) -> View {
         step *= dims[dim] as i32;
     }
     View { address: (NUMBERS_AT + 4 * at) as usize, strides }
+}
+
+/// How many steps of a call on the numbers are on subnormal ones.
+pub fn subnormal_steps(call: &Call) -> u64 {
+    let mut memory = vec![0; MEMORY_BYTES as usize];
+    let words = memory[NUMBERS_AT as usize..].chunks_exact_mut(4).zip(0..NUMBERS);
+    words.for_each(|(word, index)| word.copy_from_slice(&number(index).to_le_bytes()));
+    reference::run(call, &mut memory)
 }
 
 fn program() -> Program {

@@ -1,14 +1,17 @@
 //! Host kernels: the calls of `fuelbox_kernels`, done with the fastest instructions that this CPU has.
 //!
 //! A call is paid for before it is done, by a formula of its own arguments, and costs no more than one
-//! call may, so that a deadline acts between calls. One that would touch anything but the guest's
+//! call may, so that a deadline acts between calls. Steps on subnormal numbers are paid for as they turn up,
+//! tile by tile: a guest that cannot pay for those of one tile gets no other. A call that would touch anything but the guest's
 //! memory, or whose result would depend on the order of the work, ends the job as a trap.
 
 use crate::{
     meter::charge,
     sandbox::{State, memory},
 };
-use fuelbox_kernels::{Call, Checked, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, WORDS_MAX};
+use fuelbox_kernels::{
+    Call, Checked, Isa, KERNEL_CALL_FUEL, Kernel, KernelError, SUBNORMAL_FUEL, WORDS_MAX,
+};
 use wasmtime::{Caller, Linker};
 
 /// The module that these imports come from.
@@ -66,11 +69,17 @@ fn call(
     let work = checked.as_ref().map_or(0, Checked::fuel);
     charge(caller, KERNEL_CALL_FUEL + work)?;
     let checked = checked.map_err(|error| Refused { kernel, error })?;
-    let (bytes, _) = memory(caller)?;
+    let base = memory(caller)?.0.as_mut_ptr();
+    let mut paid = Ok(());
+    let spend = &mut |steps: u64| {
+        paid = charge(caller, steps.saturating_mul(SUBNORMAL_FUEL));
+        paid.is_ok()
+    };
     // SAFETY: this is the memory that the call was checked against, as nothing of the guest ran in
-    // between; it is borrowed here alone; `Engine::new` made sure that the CPU has `isa`.
-    unsafe { checked.run(bytes.as_mut_ptr(), isa) };
-    Ok(())
+    // between; nobody else has it: a charge is about fuel, and runs nothing of the guest; `Engine::new` made
+    // sure that the CPU has `isa`.
+    unsafe { checked.run_watched(base, isa, spend) };
+    paid
 }
 
 /// Reads the block at this address.

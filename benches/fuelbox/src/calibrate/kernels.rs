@@ -15,10 +15,61 @@ const BLOCK_AT: u32 = 600;
 pub(super) fn works() -> Vec<Work> {
     let mut works = Vec::new();
     for (name, mib, calls, call) in calls() {
-        works.push(work(name, mib, calls, &call, false));
-        works.push(work(name, mib, calls, &call, true));
+        for numbers in Numbers::ALL {
+            works.push(work(name, mib, calls, &call, numbers));
+        }
     }
     works
+}
+
+/// What a guest's memory is filled with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Ordinary,
+    /// One in 512 is subnormal: about one for each vector of a tile.
+    Few,
+    /// Every second one is, so that some products are of one of each.
+    Half,
+    All,
+    /// Their products are subnormal, they are not.
+    Small,
+}
+
+impl Numbers {
+    const ALL: [Self; 5] = [Self::Ordinary, Self::Few, Self::Half, Self::All, Self::Small];
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Ordinary => None,
+            Self::Few => Some("few subnormal"),
+            Self::Half => Some("half subnormal"),
+            Self::All => Some("all subnormal"),
+            Self::Small => Some("subnormal products"),
+        }
+    }
+
+    /// The bits to or 16 random ones with, by the random number in local 3. From 0x3f000000 on these are
+    /// numbers from 0.5 to 1; from 0x1e000000 on 2^-67 and more; below 0x00800000 they are subnormal.
+    fn bits(self) -> &'static str {
+        match self {
+            Self::Ordinary => "(i32.const 0x3f000000)",
+            Self::Few => {
+                "(i32.mul (i32.const 0x3f000000)
+                   (i32.ne (i32.and (local.get 3) (i32.const 0x1ff00)) (i32.const 0)))"
+            }
+            Self::Half => {
+                "(i32.mul (i32.const 0x3f000000)
+                   (i32.and (i32.shr_u (local.get 3) (i32.const 15)) (i32.const 1)))"
+            }
+            Self::All => "(i32.const 0)",
+            Self::Small => "(i32.const 0x1e000000)",
+        }
+    }
+
+    /// So many times fewer calls, as each takes longer.
+    fn slower(self) -> u32 {
+        if self == Self::Ordinary { 1 } else { 8 }
+    }
 }
 
 fn view(address: u32, strides: Strides) -> View {
@@ -121,20 +172,15 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
             map(30, 1_000, dense(1_000), [0, 0, 0, 0, far, 30 * far], &[]),
         ),
         ("map, short rows far apart", 250, 50, map(30_000, 1, [0, 0, 0, 0, far, 1], dense(1), &[])),
+        ("map, recip", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Recip)])),
         ("map, exp", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Exp)])),
         ("map, erf", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Erf)])),
         ("map, sqrt", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Sqrt)])),
         (
-            "map, multiply",
+            "map, divide 8 times",
             2,
             100,
-            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Mul, 0.5)]),
-        ),
-        (
-            "map, divide",
-            2,
-            100,
-            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Div, 3.0)]),
+            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Div, 1.5); 8]),
         ),
         (
             "conv 3 x 3, 64 to 64",
@@ -163,14 +209,41 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
                 program: none(),
             }),
         ),
+        (
+            "map, multiply 8 times",
+            2,
+            100,
+            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Mul, 1.5); 8]),
+        ),
+        (
+            "map, add 8 times",
+            2,
+            100,
+            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Add, 1e-40); 8]),
+        ),
+        (
+            "map, max 8 times",
+            2,
+            100,
+            small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Max, 1e-40); 8]),
+        ),
+        ("map, sigmoid", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Sigmoid)])),
+        ("map, tanh", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Tanh)])),
+        ("map, gelu", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Gelu); 8])),
+        ("map, silu", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Silu); 8])),
+        ("gemm 512 x 256 x 1", 2, 50, gemm(512, 256, 1, dense(1), packed, small)),
         ("rows, softmax of 512", 2, 20, rows(RowsKind::Softmax, 512)),
         ("rows, softmax of 1", 2, 100, rows(RowsKind::Softmax, 1)),
         ("rows, layer norm of 512", 2, 20, rows(RowsKind::LayerNorm { epsilon: 1e-5 }, 512)),
+        ("rows, RMS norm of 512", 2, 20, rows(RowsKind::RmsNorm { epsilon: 0.0 }, 512)),
+        ("rows, sum of 512", 2, 20, rows(RowsKind::Sum, 512)),
+        ("rows, mean square of 512", 2, 20, rows(RowsKind::MeanSquare, 512)),
     ]
 }
 
 /// A guest that makes the call so often. A load fills its memory with numbers.
-fn work(name: &str, mib: u32, calls: u32, call: &Call, subnormal: bool) -> Work {
+fn work(name: &str, mib: u32, calls: u32, call: &Call, numbers: Numbers) -> Work {
+    let calls = calls.div_ceil(numbers.slower());
     let block: String = call
         .write()
         .unwrap_or_default()
@@ -178,18 +251,13 @@ fn work(name: &str, mib: u32, calls: u32, call: &Call, subnormal: bool) -> Work 
         .flat_map(u32::to_le_bytes)
         .map(|byte| format!("\\{byte:02x}"))
         .collect();
-    // Bits from 0x3f000000 on are numbers from 0.5 to 1; those below 0x00800000 are subnormal. Every
-    // second number is, so that some products are of one of each: those are the slow ones.
-    let clear: u32 = if subnormal { 0x3f00_0000 } else { 0 };
+    let bits = numbers.bits();
     let end = NUMBERS_AT + (mib << 20) - 4;
     let load = format!(
         "(local.set 2 (i32.const {NUMBERS_AT}))
          (loop
            (local.set 3 (i32.mul (i32.shr_u (local.get 2) (i32.const 2)) (i32.const -1640531535)))
-           (i32.store (local.get 2) (i32.xor
-             (i32.or (i32.const 0x3f000000) (i32.shr_u (local.get 3) (i32.const 16)))
-             (i32.mul (i32.and (i32.shr_u (local.get 3) (i32.const 15)) (i32.const 1))
-               (i32.const {clear}))))
+           (i32.store (local.get 2) (i32.or {bits} (i32.shr_u (local.get 3) (i32.const 16))))
            (br_if 0 (i32.lt_u (local.tee 2 (i32.add (local.get 2) (i32.const 4)))
              (i32.const {end}))))"
     );
@@ -207,6 +275,6 @@ fn work(name: &str, mib: u32, calls: u32, call: &Call, subnormal: bool) -> Work 
                (br_if 0 (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))"
         ))
     };
-    let name = if subnormal { format!("{name}, subnormal") } else { name.into() };
+    let name = numbers.name().map_or(name.into(), |numbers| format!("{name}, {numbers}"));
     Work::new(name, "kernels", guest)
 }

@@ -17,43 +17,61 @@ const LANES: usize = 16;
 /// Columns of a packed panel.
 const PANEL: usize = 32;
 
-/// Does a call.
+/// Does a call. How many of its steps were on subnormal numbers.
 ///
 /// # Panics
 /// When the call was not checked and touches what is not there.
-pub fn run(call: &Call, memory: &mut [u8]) {
+pub fn run(call: &Call, memory: &mut [u8]) -> u64 {
+    let mut found = 0;
     match call {
-        Call::Gemm(call) => gemm(call, memory),
-        Call::Conv(call) => conv(call, memory),
-        Call::Depthwise(call) => depthwise(call, memory),
+        Call::Gemm(call) => gemm(call, memory, &mut found),
+        Call::Conv(call) => conv(call, memory, &mut found),
+        Call::Depthwise(call) => depthwise(call, memory, &mut found),
         Call::Pool(call) => pool(call, memory),
         Call::Map(call) => map(call, memory),
         Call::Rows(call) => rows(call, memory),
     }
+    found
 }
 
-fn gemm(call: &Gemm, memory: &mut [u8]) {
+/// A product's step; counts it when it is on a subnormal number.
+fn step(a: f32, b: f32, sum: f32, found: &mut u64) -> f32 {
+    let result = fma(a, b, sum);
+    let subnormal = [a, b, sum].iter().any(|number| number.is_subnormal());
+    *found += u64::from(subnormal && !result.is_nan());
+    result
+}
+
+/// Columns of a product with those that fill the last vector: they are not stored, but are steps.
+fn filled(columns: u32) -> u32 {
+    columns.next_multiple_of(LANES as u32)
+}
+
+fn gemm(call: &Gemm, memory: &mut [u8], found: &mut u64) {
     let Gemm { batch: [b0, b1], m, n, k, a, right, c, program } = call;
-    each([1, 1, *b0, *b1, *m, *n], |index| {
+    each([1, 1, *b0, *b1, *m, filled(*n)], |index| {
         let [_, _, b0, b1, i, j] = index;
         let mut sum = 0.0;
         for p in 0..*k {
             let left = read(memory, a, [0, 0, b0, b1, i, p]);
             let right = match right {
+                Right::Strided(_) if j >= *n => 0.0,
                 Right::Strided(view) => read(memory, view, [0, 0, b0, b1, p, j]),
                 Right::Packed(start) => packed(memory, *start, *k as usize, p as usize, j),
             };
-            sum = fma(left, right, sum);
+            sum = step(left, right, sum, found);
         }
-        store(memory, c, index, program, sum);
+        if j < *n {
+            store(memory, c, index, program, sum);
+        }
     });
 }
 
-fn conv(call: &Conv, memory: &mut [u8]) {
+fn conv(call: &Conv, memory: &mut [u8], found: &mut u64) {
     let Conv { window, channels, outputs, input, weights, out, program } = call;
     let [height, width] = window.kernel;
     let depth = (height * width * channels) as usize;
-    each([1, 1, window.images, window.output[0], window.output[1], *outputs], |index| {
+    each([1, 1, window.images, window.output[0], window.output[1], filled(*outputs)], |index| {
         let [_, _, image, y, x, o] = index;
         let mut sum = 0.0;
         let mut p = 0;
@@ -67,23 +85,27 @@ fn conv(call: &Conv, memory: &mut [u8]) {
                         }
                         None => 0.0,
                     };
-                    sum = fma(value, packed(memory, *weights, depth, p, o), sum);
+                    let weight = packed(memory, *weights, depth, p, o);
+                    sum = step(value, weight, sum, found);
                     p += 1;
                 }
             }
         }
-        store(memory, out, index, program, sum);
+        if o < *outputs {
+            store(memory, out, index, program, sum);
+        }
     });
 }
 
-fn depthwise(call: &Depthwise, memory: &mut [u8]) {
+fn depthwise(call: &Depthwise, memory: &mut [u8], found: &mut u64) {
     let Depthwise { window, channels, input, weights, out, program } = call;
     each_window(window, *channels, |index, taps| {
         let [_, _, image, _, _, channel] = index;
         let mut sum = 0.0;
         for &([ky, kx], [row, column]) in taps {
             let value = read(memory, input, [0, 0, image, row, column, channel]);
-            sum = fma(value, read(memory, weights, [0, 0, 0, ky, kx, channel]), sum);
+            let weight = read(memory, weights, [0, 0, 0, ky, kx, channel]);
+            sum = step(value, weight, sum, found);
         }
         store(memory, out, index, program, sum);
     });

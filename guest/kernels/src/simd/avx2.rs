@@ -133,6 +133,30 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn is_subnormal(a: Self::V) -> Self::M {
+        both!(half => {
+            let magnitude = _mm256_and_si256(
+                _mm256_castps_si256(a[half]),
+                _mm256_set1_epi32(i32::MAX),
+            );
+            let normal = _mm256_set1_epi32(f32::MIN_POSITIVE.to_bits() as i32);
+            let below = _mm256_cmpgt_epi32(normal, magnitude);
+            let above = _mm256_cmpgt_epi32(magnitude, _mm256_setzero_si256());
+            _mm256_castsi256_ps(_mm256_and_si256(below, above))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: Self::M, b: Self::M) -> Self::M {
+        both!(half => _mm256_or_ps(a[half], b[half]))
+    }
+
+    #[inline(always)]
+    unsafe fn without(a: Self::M, b: Self::M) -> Self::M {
+        both!(half => _mm256_andnot_ps(b[half], a[half]))
+    }
+
+    #[inline(always)]
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V {
         both!(half => _mm256_blendv_ps(b[half], a[half], mask[half]))
     }

@@ -128,6 +128,23 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn is_subnormal(a: Self::V) -> Self::M {
+        const SUBNORMAL: i32 = 1 << 5;
+        // SAFETY: as for the `impl`.
+        unsafe { _mm512_fpclass_ps_mask::<SUBNORMAL>(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: Self::M, b: Self::M) -> Self::M {
+        a | b
+    }
+
+    #[inline(always)]
+    unsafe fn without(a: Self::M, b: Self::M) -> Self::M {
+        a & !b
+    }
+
+    #[inline(always)]
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: as for the `impl`.
         unsafe { _mm512_mask_blend_ps(mask, b, a) }

@@ -4,7 +4,7 @@
 //! the same bits; only the payloads of NaNs may differ, which [`Simd::canonical`] makes equal before
 //! anything is stored.
 
-use crate::{program::Finish, tile::Multiply};
+use crate::{program::Finish, scratch::KEPT, subnormal::Steps, tile::Multiply};
 
 /// Functions of a [`Simd`] that are compiled by themselves: what they inline gets these features.
 macro_rules! compiled_with {
@@ -18,6 +18,28 @@ macro_rules! compiled_with {
             }
             // SAFETY: as the caller promised.
             unsafe { compiled::<R, C>(work) }
+        }
+
+        #[inline(always)]
+        unsafe fn multiply_again(
+            work: &$crate::tile::Multiply,
+            sizes: [usize; 3],
+            kept: &mut [f32; $crate::scratch::KEPT],
+            steps: &mut $crate::subnormal::Steps<'_>,
+        ) {
+            $(#[$feature])?
+            #[cold]
+            unsafe fn compiled(
+                work: &$crate::tile::Multiply,
+                sizes: [usize; 3],
+                kept: &mut [f32; $crate::scratch::KEPT],
+                steps: &mut $crate::subnormal::Steps<'_>,
+            ) {
+                // SAFETY: as the caller promised.
+                unsafe { $crate::tile::multiply_again::<Chosen>(work, sizes, kept, steps) }
+            }
+            // SAFETY: as the caller promised.
+            unsafe { compiled(work, sizes, kept, steps) }
         }
 
         #[inline(always)]
@@ -89,6 +111,12 @@ pub(crate) trait Simd: Copy {
     unsafe fn neg(a: Self::V) -> Self::V;
     unsafe fn greater(a: Self::V, b: Self::V) -> Self::M;
     unsafe fn is_nan(a: Self::V) -> Self::M;
+    /// Whether the magnitude is above zero and below [`f32::MIN_POSITIVE`]. No processor takes
+    /// longer for it, or raises a flag.
+    unsafe fn is_subnormal(a: Self::V) -> Self::M;
+    unsafe fn or(a: Self::M, b: Self::M) -> Self::M;
+    /// `a` where `b` is not.
+    unsafe fn without(a: Self::M, b: Self::M) -> Self::M;
     /// `mask ? a : b`
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// The magnitude of `a` with the sign of `b`.
@@ -98,6 +126,13 @@ pub(crate) trait Simd: Copy {
 
     /// [`crate::tile::multiply`], compiled by itself with these instructions.
     unsafe fn multiply<const R: usize, const C: usize>(work: &Multiply);
+    /// [`crate::tile::multiply_again`], compiled by itself with these instructions.
+    unsafe fn multiply_again(
+        work: &Multiply,
+        sizes: [usize; 3],
+        kept: &mut [f32; KEPT],
+        steps: &mut Steps<'_>,
+    );
     /// [`crate::program::finish`], compiled by itself with these instructions.
     unsafe fn finish(work: &Finish<'_>, tile: *mut f32);
 
@@ -116,7 +151,7 @@ pub(crate) trait Simd: Copy {
             match stride {
                 1 if count == LANES => Self::load(from),
                 1 => Self::load_part(from, count),
-                0 => Self::splat(if count > 0 { *from } else { 0.0 }),
+                0 if count == LANES => Self::splat(*from),
                 _ => {
                     let mut numbers = [0.0; LANES];
                     for (lane, number) in numbers.iter_mut().enumerate().take(count) {

@@ -129,6 +129,21 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn is_subnormal(a: Self::V) -> Self::M {
+        a.map(f32::is_subnormal)
+    }
+
+    #[inline(always)]
+    unsafe fn or(a: Self::M, b: Self::M) -> Self::M {
+        from_fn(|lane| a[lane] | b[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn without(a: Self::M, b: Self::M) -> Self::M {
+        from_fn(|lane| a[lane] & !b[lane])
+    }
+
+    #[inline(always)]
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V {
         from_fn(|lane| if mask[lane] { a[lane] } else { b[lane] })
     }

@@ -239,11 +239,22 @@ impl Space {
         assert_eq!(read.write().expect("as before"), words);
         let checked = read.check(len).unwrap_or_else(|error| panic!("{error}: {call:?}"));
         let mut expected = memory.copy();
-        reference::run(&call, expected.bytes());
+        let steps = reference::run(&call, expected.bytes());
         for isa in Isa::available() {
             let mut found = memory.copy();
             // SAFETY: checked against this size; the processor has these.
             unsafe { checked.run(found.bytes().as_mut_ptr(), isa) };
+            let mut again = memory.copy();
+            let mut found_steps = 0;
+            let base = again.bytes().as_mut_ptr();
+            let spend = &mut |steps: u64| {
+                found_steps += steps;
+                true
+            };
+            // SAFETY: as above.
+            unsafe { checked.run_watched(base, isa, spend) };
+            assert_eq!(found_steps, steps, "{isa:?}: steps on subnormal numbers: {call:?}");
+            assert!(again.bytes() == found.bytes(), "{isa:?}: differs when watched: {call:?}");
             let pairs = found.bytes().chunks_exact(4).zip(expected.bytes().chunks_exact(4));
             if let Some((at, (found, expected))) = pairs.enumerate().find(|(_, (a, b))| a != b) {
                 let [found, expected] = [found, expected]

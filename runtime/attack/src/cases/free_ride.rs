@@ -4,13 +4,13 @@ use super::{TWO, VECTORS, wasi};
 use crate::{
     attempt::{Attempt, FUEL, Held, ended, ensure, floats, plain, x},
     guest::{Guest, encode},
-    kernels::{self, BLOCK_AT, INPUT_WORDS, good},
+    kernels::{self, BLOCK_AT, INPUT_WORDS, good, subnormal_steps},
     package::Package,
     suite::{Case, Group},
     target::{Broken, Job},
 };
 use fuelbox_abi::{Envelope, Status, pack_reply};
-use fuelbox_kernels::{Call, Kernel};
+use fuelbox_kernels::{Call, Kernel, SUBNORMAL_FUEL};
 
 /// Rounds of [`burn`], and less than what they burn.
 const ROUNDS: u32 = 1_000_000;
@@ -131,6 +131,23 @@ pub(super) fn cases() -> Vec<Case> {
         ended(&end, "out_of_fuel", "")?;
         ensure(end.fuel == 300, || format!("{} fuel", end.fuel))?;
         Ok("out_of_fuel before any work".into())
+    });
+    add("products of subnormal numbers", |attempt| {
+        let model = attempt.open(&kernels::guest(Kernel::Gemm))?;
+        let call = good(Kernel::Gemm);
+        let steps = subnormal_steps(&call);
+        let work = call.check(kernels::MEMORY_BYTES as usize).map_err(Broken::new)?.fuel();
+        let input = [block_input(&call.write().map_err(Broken::new)?)];
+        let end = attempt.run(&plain(&model.name, &input, FUEL))?;
+        ended(&end, "completed", "")?;
+        let least = work + steps * SUBNORMAL_FUEL;
+        ensure(steps > 0 && end.fuel > least, || format!("{} fuel for {steps} steps", end.fuel))?;
+        // Some of it can be paid, and all that there is is.
+        let fuel = end.fuel - SUBNORMAL_FUEL * steps / 2;
+        let end = attempt.run(&plain(&model.name, &input, fuel))?;
+        ended(&end, "out_of_fuel", "")?;
+        ensure(end.fuel == fuel, || format!("{} of {fuel} fuel", end.fuel))?;
+        Ok(format!("{} fuel for {steps} steps", steps * SUBNORMAL_FUEL))
     });
     add("randomness that cannot be paid for", |attempt| {
         let guest = Guest {

@@ -33,6 +33,14 @@ struct Group {
     out: isize,
 }
 
+/// A weight as it is packed: subnormal ones are zero. Weights of dead features end there, when training makes them
+/// smaller and smaller; what they add to a sum is nothing, and processors and hosts charge for it
+/// (`docs/decisions/0020-subnormal-numbers.md`).
+fn weight(trained: f32) -> f32 {
+    // Not `is_subnormal`, which takes twice as many operators, for each of the millions.
+    if trained.abs() < f32::MIN_POSITIVE { 0.0 } else { trained }
+}
+
 impl Lowering<'_> {
     pub(super) fn inherit(&mut self, out: OutletId, of: OutletId) {
         if let Some(step) = self.age(of) {
@@ -257,7 +265,7 @@ impl Lowering<'_> {
         for (column, offset) in columns.iter().enumerate() {
             let start = column / PANEL * depth.len() * PANEL + column % PANEL;
             for (p, deep) in depth.iter().enumerate() {
-                to[start + p * PANEL] = from[offset + deep];
+                to[start + p * PANEL] = weight(from[offset + deep]);
             }
         }
         let place = self.steps.constant(Data::Packed(packed));
@@ -303,8 +311,8 @@ impl Lowering<'_> {
                 KernelFormat::HWIO => (1, outputs),
                 _ => (taps, 1),
             };
-            for (at, weight) in weights.as_mut_slice()[..taps * channels].iter_mut().enumerate() {
-                *weight = from[at / channels * tap + at % channels * channel];
+            for (at, to) in weights.as_mut_slice()[..taps * channels].iter_mut().enumerate() {
+                *to = weight(from[at / channels * tap + at % channels * channel]);
             }
             self.release(node.inputs[1]);
             let place = self.steps.constant(Data::Packed(weights));
