@@ -107,6 +107,7 @@ unsafe fn try_fast<S: Simd>(
     steps: &Steps<'_>,
 ) -> bool {
     let part = rows * PANEL;
+    debug_assert!(panels * part <= KEPT);
     // SAFETY: as the caller promised; `kept` has room for a tile's sums.
     unsafe {
         if !work.first && steps.watches() {
