@@ -17,8 +17,9 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts, so that `n * LN2_HIGH` is exact for the `n` of [`exp`]; as in Cephes' `expf`.
 const LN2_HIGH: f32 = 0.693_359_375;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Numbers that are nothing beside 1 are taken for zero where that gives the same result: arithmetic on
-/// subnormal ones is slow. 2^-30: half a unit in the last place of 1 is 2^-25, below.
+/// Arithmetic on subnormal numbers is slow. So where a magnitude is nothing beside 1 it is taken for
+/// this one, which is nothing either: the result is the same. 2^-30: half a unit in the last place of
+/// 1 is 2^-25, below.
 const NOTHING: f32 = 1.0 / (1u32 << 30) as f32;
 /// The same for [`tanh`], where the square is nothing beside 1.
 const SQUARE_NOTHING: f32 = 1.0 / (1u32 << 14) as f32;
@@ -64,13 +65,6 @@ unsafe fn horner<S: Simd, const N: usize>(x: S::V, coefficients: [f32; N]) -> S:
     }
 }
 
-/// `x`, or zero if its magnitude is below `least`.
-#[inline(always)]
-unsafe fn something<S: Simd>(x: S::V, least: f32) -> S::V {
-    // SAFETY: as the caller promised.
-    unsafe { S::select(S::greater(S::splat(least), S::abs(x)), S::splat(0.0), x) }
-}
-
 /// ```text
 /// c = max(EXP_LOW, min(EXP_HIGH, x))            min(s, v) = s < v ? s : v, max alike
 /// n = round(c * LOG2_E)                         round(y) = (y + ROUND) - ROUND
@@ -83,9 +77,22 @@ unsafe fn something<S: Simd>(x: S::V, least: f32) -> S::V {
 #[inline(always)]
 pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as the caller promised.
+    unsafe { exp_between::<S>(S::zero_if_tiny(x), x, EXP_LOW, EXP_HIGH) }
+}
+
+/// [`exp`] where `x` is not above zero.
+#[inline(always)]
+pub(crate) unsafe fn exp_down<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: as the caller promised.
+    unsafe { exp_between::<S>(x, x, EXP_LOW, -NOTHING) }
+}
+
+/// [`exp`] of `c` between two bounds, or of `x` if that is a NaN.
+#[inline(always)]
+unsafe fn exp_between<S: Simd>(c: S::V, x: S::V, low: f32, high: f32) -> S::V {
+    // SAFETY: as the caller promised.
     unsafe {
-        let c = S::max(S::splat(EXP_LOW), S::min(S::splat(EXP_HIGH), x));
-        let c = something::<S>(c, NOTHING);
+        let c = S::max(S::splat(low), S::min(S::splat(high), c));
         let n = round::<S>(S::mul(c, S::splat(LOG2_E)));
         let r = S::fma(n, S::splat(-LN2_HIGH), c);
         let r = S::fma(n, S::splat(-LN2_LOW), r);
@@ -115,12 +122,13 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as the caller promised.
     unsafe {
         let a = S::abs(x);
-        let e = exp::<S>(S::add(a, a));
+        let twice = S::add(a, a);
+        let e = exp_between::<S>(twice, twice, NOTHING, EXP_HIGH);
         let one = S::splat(1.0);
         let large = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
-        let y = something::<S>(x, SQUARE_NOTHING);
+        let y = S::max(S::splat(SQUARE_NOTHING), a);
         let z = S::mul(y, y);
-        let small = S::fma(y, S::mul(z, horner::<S, 5>(z, TANH_SERIES)), x);
+        let small = S::fma(a, S::mul(z, horner::<S, 5>(z, TANH_SERIES)), a);
         S::copysign(S::select(S::greater(a, S::splat(TANH_SMALL)), large, small), x)
     }
 }
@@ -135,13 +143,21 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
 pub(crate) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as the caller promised.
     unsafe {
-        let a = something::<S>(S::abs(x), NOTHING);
+        let a = S::max(S::splat(NOTHING), S::abs(x));
+        S::copysign(erf_of_magnitude::<S>(a), x)
+    }
+}
+
+#[inline(always)]
+unsafe fn erf_of_magnitude<S: Simd>(a: S::V) -> S::V {
+    // SAFETY: as the caller promised.
+    unsafe {
         let one = S::splat(1.0);
         let mut y = S::fma(horner::<S, 6>(a, ERF_SERIES), a, one);
         for _ in 0..4 {
             y = S::mul(y, y);
         }
-        S::copysign(S::sub(one, S::div(one, y)), x)
+        S::sub(one, S::div(one, y))
     }
 }
 
@@ -150,8 +166,9 @@ pub(crate) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
 pub(crate) unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
     // SAFETY: as the caller promised.
     unsafe {
-        let y = something::<S>(x, NOTHING);
-        let e = erf::<S>(S::mul(y, S::splat(std::f32::consts::FRAC_1_SQRT_2)));
+        let a = S::max(S::splat(NOTHING), S::abs(x));
+        let a = S::mul(a, S::splat(std::f32::consts::FRAC_1_SQRT_2));
+        let e = S::copysign(erf_of_magnitude::<S>(a), x);
         S::mul(S::mul(S::splat(0.5), x), S::add(S::splat(1.0), e))
     }
 }

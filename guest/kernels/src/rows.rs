@@ -117,7 +117,7 @@ unsafe fn measure<S: Simd>(
                 for at in (0..length).step_by(LANES) {
                     let here = LANES.min(length - at);
                     let x = S::load_part(from.add(at), here);
-                    let e = only::<S>(math::exp::<S>(S::sub(x, S::splat(most))), here);
+                    let e = only::<S>(math::exp_down::<S>(S::sub(x, S::splat(most))), here);
                     sums = S::add(sums, e);
                     S::store_strided(to.offset(at as isize * stride), stride, e, here);
                 }

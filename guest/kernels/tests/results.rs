@@ -4,10 +4,10 @@ mod support;
 
 use fuelbox_kernels::{
     Binary, Call, Conv, Depthwise, Dims, Gemm, Isa, Map, OPS_MAX, Pool, PoolKind, Program, RANK,
-    Right, Rows, RowsKind, Unary, View, Window,
+    Right, Rows, RowsKind, Unary, View, Window, reference,
 };
 use proptest::{prelude::*, sample::select};
-use support::{Space, Step, Use, steps};
+use support::{Random, Space, Step, Use, steps};
 
 /// A product of subnormal numbers, by chunks of depth and tiles: who pays for one tile only gets no other.
 #[test]
@@ -44,6 +44,54 @@ fn who_does_not_pay_gets_no_more() {
             // 14 rows by 32 columns by 8 steps at most.
             assert!(made <= allowed.saturating_add(14 * 32 * 8), "{isa:?}: {made} of {allowed}");
             assert!(stopped || made == all, "{isa:?}: {made} of {all}");
+        }
+    }
+}
+
+/// Every function and the softmax at all exponents: where a number is nothing beside another, too.
+#[test]
+fn functions_are_the_references_at_every_magnitude() {
+    let mut random = Random(1);
+    let exponents = (0..=0x1ffu32).flat_map(|high| {
+        let mut bits = vec![high << 23, high << 23 | 1, high << 23 | 0x007f_ffff];
+        bits.resize_with(61, || high << 23 | random.next() as u32 & 0x007f_ffff);
+        bits
+    });
+    let bits: Vec<u32> = exponents.collect();
+    let count = bits.len() as u32;
+    let view = |element: u32, row: i32| View {
+        address: 4 * element as usize,
+        strides: [0, 0, 0, 0, row, 1],
+    };
+    let unary = |unary: &Unary| {
+        let program = Program::new(&[fuelbox_kernels::Op::Unary(*unary)]).expect("an operation");
+        let dims = [1, 1, 1, 1, 1, count];
+        Call::Map(Map { dims, input: view(0, 0), out: view(count, 0), program })
+    };
+    // Rows of numbers with neighbours of other magnitudes.
+    let softmax = Call::Rows(Rows {
+        kind: RowsKind::Softmax,
+        dims: [1, 1, 1, 1, count / 61, 61],
+        input: view(0, 61),
+        out: view(count, 61),
+        program: Program::default(),
+    });
+    let mut calls: Vec<Call> = Unary::ALL.iter().map(unary).collect();
+    calls.push(softmax);
+    let numbers = [bits.as_slice(), &vec![0; bits.len()]].concat();
+    for call in calls {
+        let checked = call.check(4 * numbers.len()).expect("a call");
+        let mut expected: Vec<u8> = numbers.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        reference::run(&call, &mut expected);
+        for isa in Isa::available() {
+            let mut found = numbers.clone();
+            // SAFETY: checked against this size; the processor has these.
+            unsafe { checked.run(found.as_mut_ptr().cast(), isa) };
+            for (at, expected) in expected.chunks_exact(4).enumerate() {
+                let expected = u32::from_le_bytes(expected.try_into().expect("four bytes"));
+                let of = f32::from_bits(numbers[at % bits.len()]);
+                assert_eq!(found[at], expected, "{isa:?}: of {of:e}: {call:?}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Two 256-bit registers.
 
-use super::{LANES, Simd};
+use super::{EXPONENT_HIGH, LANES, Simd};
 use std::arch::x86_64::*;
 
 /// AVX2 and FMA.
@@ -166,6 +166,16 @@ impl Simd for Avx2 {
         both!(half => {
             let sign = _mm256_set1_ps(-0.0);
             _mm256_or_ps(_mm256_andnot_ps(sign, a[half]), _mm256_and_ps(sign, b[half]))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn zero_if_tiny(a: Self::V) -> Self::V {
+        both!(half => {
+            let high = _mm256_set1_epi32(EXPONENT_HIGH as i32);
+            let exponent = _mm256_and_si256(_mm256_castps_si256(a[half]), high);
+            let tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+            _mm256_andnot_ps(_mm256_castsi256_ps(tiny), a[half])
         })
     }
 

@@ -1,6 +1,6 @@
 //! One 512-bit register.
 
-use super::Simd;
+use super::{EXPONENT_HIGH, Simd};
 use std::arch::x86_64::*;
 
 /// AVX-512 F and DQ.
@@ -156,6 +156,15 @@ impl Simd for Avx512 {
         unsafe {
             let sign = _mm512_set1_ps(-0.0);
             _mm512_or_ps(_mm512_andnot_ps(sign, a), _mm512_and_ps(sign, b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero_if_tiny(a: Self::V) -> Self::V {
+        // SAFETY: as for the `impl`.
+        unsafe {
+            let high = _mm512_set1_epi32(EXPONENT_HIGH as i32);
+            _mm512_maskz_mov_ps(_mm512_test_epi32_mask(_mm512_castps_si512(a), high), a)
         }
     }
 

@@ -70,6 +70,9 @@ pub(crate) use portable::Portable;
 /// Numbers in a vector.
 pub(crate) const LANES: usize = 16;
 
+/// The upper two bits of an exponent.
+pub(crate) const EXPONENT_HIGH: u32 = 0x6000_0000;
+
 /// What stands for every NaN in memory.
 pub(crate) const NAN: u32 = 0x7fc0_0000;
 
@@ -121,6 +124,9 @@ pub(crate) trait Simd: Copy {
     unsafe fn select(mask: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// The magnitude of `a` with the sign of `b`.
     unsafe fn copysign(a: Self::V, b: Self::V) -> Self::V;
+    /// Zero where the magnitude is below 2^-63, whose square may be subnormal: where both upper bits of
+    /// the exponent are zero.
+    unsafe fn zero_if_tiny(a: Self::V) -> Self::V;
     /// The bits, moved up by 23: from the low bits of a mantissa to sign and exponent.
     unsafe fn shift_to_exponent(a: Self::V) -> Self::V;
 

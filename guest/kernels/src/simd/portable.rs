@@ -1,6 +1,6 @@
 //! Plain Rust, for any processor and for Wasm. Uses no fused instruction and no C library.
 
-use super::{LANES, Simd};
+use super::{EXPONENT_HIGH, LANES, Simd};
 use std::array::from_fn;
 
 /// Arrays that the compiler makes vectors of, if it can.
@@ -151,6 +151,11 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn copysign(a: Self::V, b: Self::V) -> Self::V {
         from_fn(|lane| a[lane].copysign(b[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn zero_if_tiny(a: Self::V) -> Self::V {
+        a.map(|number| if number.to_bits() & EXPONENT_HIGH == 0 { 0.0 } else { number })
     }
 
     #[inline(always)]
