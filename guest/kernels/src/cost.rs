@@ -23,10 +23,10 @@ const MOVED: u64 = 2;
 /// Units for an operation of a program on one element, in eighths: sums, bounds and signs.
 const OP_EIGHTHS: u64 = 2;
 /// The same for an operation that some processors take 42 ns for when a number of a vector is subnormal, at
-/// ten times what a unit takes in models: products, roots, and functions that have one such operation.
+/// ten times what a unit takes in models: products, roots; and `erf`, which takes about as long with any numbers.
 const SLOW_EIGHTHS: u64 = 13;
-/// The same where it is 75 ns: quotients, whose operand and result are two such numbers, and `silu`,
-/// which has more to do besides.
+/// The same where it is 75 ns: quotients, whose operand and result are two such numbers, and functions that
+/// have one such operation and more to do besides.
 const SLOWER_EIGHTHS: u64 = 21;
 /// The same for `gelu`, which has two such operations: 110 ns.
 const SLOWEST_EIGHTHS: u64 = 31;
@@ -137,8 +137,10 @@ fn eighths(program: &Program) -> u64 {
     let each = program.ops().iter().map(|op| match op {
         Op::Unary(Unary::Neg | Unary::Abs) => OP_EIGHTHS,
         Op::Unary(Unary::Gelu) => SLOWEST_EIGHTHS,
-        Op::Unary(Unary::Recip | Unary::Silu) => SLOWER_EIGHTHS,
-        Op::Unary(_) => SLOW_EIGHTHS,
+        Op::Unary(Unary::Recip | Unary::Exp | Unary::Sigmoid | Unary::Tanh | Unary::Silu) => {
+            SLOWER_EIGHTHS
+        }
+        Op::Unary(Unary::Sqrt | Unary::Erf) => SLOW_EIGHTHS,
         Op::Scalar(binary, _) => binary_eighths(*binary),
         Op::Tensor(binary, view) => {
             let read = OP_EIGHTHS * (stepped_by(view.strides[5], 2) - 1);

@@ -48,7 +48,7 @@ fn fuel_is_pinned() {
         (fuel(Kernel::Depthwise, &depthwise, &[], &[0x201]), 13_504),
         (fuel(Kernel::Pool, &pool, &[(21, 64)], &[]), 50_304),
         (fuel(Kernel::Map, &map, &[], &[]), 7_600),
-        (fuel(Kernel::Map, &map, &[(12, 4), (19, 4)], &all), 88_600),
+        (fuel(Kernel::Map, &map, &[(12, 4), (19, 4)], &all), 94_600),
         (fuel(Kernel::Rows, &rows(1), &[], &[]), 59_000),
         (fuel(Kernel::Rows, &rows(2), &[], &[]), 44_000),
         (fuel(Kernel::Rows, &rows(3), &[], &[]), 44_000),

@@ -131,9 +131,22 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
             program: none(),
         })
     };
+    // Each function 8 times: what is around it counts for little then.
+    let functions = Unary::ALL.map(|unary| {
+        let call = small_map(100, 1_000, dense(1_000), &[Op::Unary(unary); 8]);
+        (unary_name(unary), 2, 100, call)
+    });
+    // Of a number whose exponential is subnormal, 5 times.
+    let from = |unary, number| {
+        let ops =
+            [Op::Scalar(Binary::Min, number), Op::Scalar(Binary::Max, number), Op::Unary(unary)];
+        small_map(100, 1_000, dense(1_000), &[ops; 5].concat())
+    };
     // Strides of an odd number of pages and lines: neither caches nor tables of addresses hold them.
     let far = 1_040;
-    vec![
+    let mut calls = vec![
+        ("map, exp with subnormal results", 2, 100, from(Unary::Exp, -95.0)),
+        ("map, sigmoid with subnormal results", 2, 100, from(Unary::Sigmoid, -88.2)),
         ("gemm 256 x 256 x 256", 2, 8, gemm(256, 256, 256, dense(256), packed, small)),
         ("gemm 1 x 512 x 256", 2, 500, gemm(1, 512, 256, dense(256), packed, small)),
         ("gemm 1 x 4096 x 4096", 80, 8, gemm(1, 4_096, 4_096, dense(4_096), packed, 70 << 20)),
@@ -172,10 +185,6 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
             map(30, 1_000, dense(1_000), [0, 0, 0, 0, far, 30 * far], &[]),
         ),
         ("map, short rows far apart", 250, 50, map(30_000, 1, [0, 0, 0, 0, far, 1], dense(1), &[])),
-        ("map, recip", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Recip)])),
-        ("map, exp", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Exp)])),
-        ("map, erf", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Erf)])),
-        ("map, sqrt", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Sqrt)])),
         (
             "map, divide 8 times",
             2,
@@ -227,10 +236,6 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
             100,
             small_map(100, 1_000, dense(1_000), &[Op::Scalar(Binary::Max, 1e-40); 8]),
         ),
-        ("map, sigmoid", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Sigmoid)])),
-        ("map, tanh", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Tanh)])),
-        ("map, gelu", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Gelu); 8])),
-        ("map, silu", 2, 100, small_map(100, 1_000, dense(1_000), &[Op::Unary(Unary::Silu); 8])),
         ("gemm 512 x 256 x 1", 2, 50, gemm(512, 256, 1, dense(1), packed, small)),
         ("rows, softmax of 512", 2, 20, rows(RowsKind::Softmax, 512)),
         ("rows, softmax of 1", 2, 100, rows(RowsKind::Softmax, 1)),
@@ -238,7 +243,24 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
         ("rows, RMS norm of 512", 2, 20, rows(RowsKind::RmsNorm { epsilon: 0.0 }, 512)),
         ("rows, sum of 512", 2, 20, rows(RowsKind::Sum, 512)),
         ("rows, mean square of 512", 2, 20, rows(RowsKind::MeanSquare, 512)),
-    ]
+    ];
+    calls.extend(functions);
+    calls
+}
+
+fn unary_name(unary: Unary) -> &'static str {
+    match unary {
+        Unary::Neg => "map, neg 8 times",
+        Unary::Abs => "map, abs 8 times",
+        Unary::Sqrt => "map, sqrt 8 times",
+        Unary::Recip => "map, recip 8 times",
+        Unary::Exp => "map, exp 8 times",
+        Unary::Sigmoid => "map, sigmoid 8 times",
+        Unary::Tanh => "map, tanh 8 times",
+        Unary::Erf => "map, erf 8 times",
+        Unary::Gelu => "map, gelu 8 times",
+        Unary::Silu => "map, silu 8 times",
+    }
 }
 
 /// A guest that makes the call so often. A load fills its memory with numbers.
