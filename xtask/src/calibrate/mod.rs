@@ -188,9 +188,15 @@ fn measure(passes: u32, rounds: u32, seconds: u32, seeds: &[u64]) -> Result<Data
     let mut searches = Vec::new();
     for &seed in seeds {
         eprintln!("searching, {seconds} s, seed {seed} ...");
+        // Each program leaves an image: gigabytes, of no use to anybody.
+        let cache = cache.with_extension("search");
         let mut search = Command::new(&program);
         search.arg("search").arg(&cache).args([seconds.to_string(), seed.to_string()]);
-        let lines = output(&mut search)?;
+        let lines = output(&mut search);
+        if cache.exists() {
+            fs::remove_dir_all(&cache).with_context(|| cache.display().to_string())?;
+        }
+        let lines = lines?;
         let lines: Vec<_> = lines.lines().collect();
         let [.., worst, last] = lines.as_slice() else {
             anyhow::bail!("a search of {seconds} s found no program")
