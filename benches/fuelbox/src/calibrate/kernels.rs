@@ -26,7 +26,7 @@ pub(super) fn works() -> Vec<Work> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Numbers {
     Ordinary,
-    /// One in 512 is subnormal: about one for each vector of a tile.
+    /// One in 512 is subnormal: about one for each piece of a tile that is done again.
     Few,
     /// Every second one is, so that some products are of one of each.
     Half,
