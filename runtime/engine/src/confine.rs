@@ -2,8 +2,9 @@
 //! start threads, and use the descriptors 0, 1 and 2. Nothing else.
 //!
 //! Three walls, each of which holds without the others: resource limits, which every kernel has; Landlock
-//! (no files, no network, no signals to others); and a filter that lets through the system calls of a
-//! computation alone. The last two are there where the kernel has them.
+//! (no files from Linux 5.13 on, no TCP from 6.7 on, no signals to others from 6.12 on); and a filter that
+//! lets through the system calls of a computation alone, which need no socket of any kind. The last two are
+//! there where the kernel has them.
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, RestrictionStatus,
@@ -38,12 +39,7 @@ pub(crate) fn close_inherited() -> io::Result<()> {
 /// # Errors
 /// When a wall that this kernel has cannot be put up. Then nothing of a stranger may be touched.
 pub(crate) fn enter() -> io::Result<()> {
-    // A host that is killed takes its workers along.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
-    // Takes a descriptor for a moment.
-    forbid_files_and_network().map_err(io::Error::other)?;
-    limit()?;
+    enter_unfiltered()?;
     for filter in filters().map_err(io::Error::other)? {
         match apply_filter_all_threads(&filter) {
             Ok(()) => {}
@@ -55,10 +51,24 @@ pub(crate) fn enter() -> io::Result<()> {
     Ok(())
 }
 
+/// All but the filter, behind which the kernel cannot even be asked what holds.
+fn enter_unfiltered() -> io::Result<()> {
+    tie()?;
+    // Takes a descriptor for a moment.
+    forbid_files_and_network().map_err(io::Error::other)?;
+    limit()
+}
+
+fn tie() -> io::Result<()> {
+    // A host that is killed takes its workers along.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
 /// Which walls this kernel has for a compile worker, beside resource limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walls {
-    /// No files, no network, no signals to others: Linux 5.13.
+    /// No files from Linux 5.13 on, no TCP from 6.7 on, no signals to others from 6.12 on.
     pub landlock: bool,
     /// The system calls of a computation alone.
     pub seccomp: bool,
@@ -67,11 +77,6 @@ pub struct Walls {
 impl Walls {
     /// Asks the kernel.
     pub fn of_this_kernel() -> Self {
-        const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
-        let nothing = std::ptr::null::<u8>();
-        // SAFETY: with this flag the call takes no structure, and gives a number.
-        let abi =
-            unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0usize, VERSION) };
         let action: u32 = libc::SECCOMP_RET_ERRNO;
         // SAFETY: the call reads one u32 from the pointer, which is to one.
         let seccomp = unsafe {
@@ -82,8 +87,16 @@ impl Walls {
                 &raw const action,
             )
         };
-        Self { landlock: abi > 0, seccomp: seccomp == 0 }
+        Self { landlock: landlock_version() > 0, seccomp: seccomp == 0 }
     }
+}
+
+/// The version of the kernel's Landlock; not above 0 where there is none.
+fn landlock_version() -> i64 {
+    const VERSION: u32 = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call takes no structure, and gives a number.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0usize, VERSION) }
 }
 
 fn limit() -> io::Result<()> {
@@ -99,7 +112,8 @@ fn limit() -> io::Result<()> {
     Ok(())
 }
 
-/// The newest rights that were looked at when this was written; an older kernel has fewer.
+/// The newest rights that were looked at when this was written; an older kernel has fewer. Of the network
+/// they are TCP's `bind` and `connect`: other sockets are the filter's.
 const LANDLOCK: ABI = ABI::V6;
 
 fn forbid_files_and_network() -> Result<RestrictionStatus, RulesetError> {
@@ -194,10 +208,11 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{getrlimit, parent_process_death_signal};
     use std::{
         env,
         fs::{self, File},
-        net::{TcpListener, UdpSocket},
+        net::{TcpListener, TcpStream, UdpSocket},
         os::fd::{AsRawFd as _, IntoRawFd as _},
         os::unix::net::UnixStream,
         process::Command,
@@ -205,7 +220,6 @@ mod tests {
     };
 
     const PROBE: &str = "FUELBOX_CONFINE_PROBE";
-    const NOT_HERE: &str = "this kernel has no Landlock";
 
     /// A process of this test alone: whoever enters the cell never comes out.
     fn probe(what: &str) -> (bool, String) {
@@ -214,21 +228,26 @@ mod tests {
         // SAFETY: a flag of a descriptor that is open is changed.
         let set = unsafe { libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0) };
         assert_eq!(set, 0);
+        // Somebody to connect to.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
         let test = "confine::tests::the_probe";
         let output = Command::new(env::current_exe().expect("a test is a program"))
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(PROBE, format!("{what} {}", inherited.into_raw_fd()))
+            .env(PROBE, format!("{what} {} {port}", inherited.into_raw_fd()))
             .output()
             .expect("a process");
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), printed)
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
     }
 
     #[test]
     fn the_probe() {
         let Ok(asked) = env::var(PROBE) else { return };
-        let (what, inherited) = asked.split_once(' ').expect("two words");
+        let words: Vec<&str> = asked.split(' ').collect();
+        let [what, inherited, port] = *words else { panic!("{asked}") };
         let inherited: i32 = inherited.parse().expect("a descriptor");
+        let port: u16 = port.parse().expect("a port");
         // SAFETY: flags of a descriptor are read, if it is one.
         let is_open = || unsafe { libc::fcntl(inherited, libc::F_GETFD) } >= 0;
         assert!(is_open(), "it was handed down");
@@ -239,15 +258,21 @@ mod tests {
                 enter().expect("walls");
             }
             "limits" => {
+                assert!(can_reserve(ADDRESS_BYTES_MAX), "it is the limit that forbids it");
                 limit().expect("limits");
-                return assert!(File::open("/dev/null").is_err());
+                return assert_limited();
             }
-            "landlock" => {
-                let status = forbid_files_and_network().expect("a wall");
-                if status.ruleset == landlock::RulesetStatus::NotEnforced {
-                    return println!("{NOT_HERE}");
-                }
+            // By itself: the crates of both other walls set it, too.
+            "tie" => {
+                tie().expect("tied");
+                return assert_tied();
             }
+            "unfiltered" => {
+                enter_unfiltered().expect("walls");
+                assert_tied();
+                assert_limited();
+            }
+            "landlock" => drop(forbid_files_and_network().expect("a wall")),
             "seccomp" => {
                 for filter in filters().expect("filters") {
                     apply_filter_all_threads(&filter).expect("a wall");
@@ -259,7 +284,11 @@ mod tests {
         can("read files", File::open("/proc/self/status").is_ok());
         can("list folders", fs::read_dir("/").is_ok());
         can("write files", fs::write(env::temp_dir().join("fuelbox-probe"), "x").is_ok());
+        // Without a descriptor.
+        let folder = env::temp_dir().join(format!("fuelbox-probe-{}", std::process::id()));
+        can("make folders", fs::create_dir(&folder).and_then(|()| fs::remove_dir(&folder)).is_ok());
         can("listen", TcpListener::bind("127.0.0.1:0").is_ok());
+        can("connect", TcpStream::connect(("127.0.0.1", port)).is_ok());
         can("send", UdpSocket::bind("127.0.0.1:0").is_ok());
         can("make sockets", UnixStream::pair().is_ok());
         can("run programs", Command::new("/bin/true").status().is_ok());
@@ -281,6 +310,41 @@ mod tests {
         can("compute with threads", thread::spawn(|| vec![7; 1 << 20]).join().is_ok());
     }
 
+    /// Whether so much of the address space is to be had. Nobody asks for the memory behind it.
+    fn can_reserve(bytes: u64) -> bool {
+        // SAFETY: pages of its own, that cannot be touched, and are not kept.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let bytes = bytes as usize;
+            let place = libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0);
+            place != libc::MAP_FAILED && libc::munmap(place, bytes) == 0
+        }
+    }
+
+    /// As `docs/threat-model.md` has it, in numbers of its own.
+    fn assert_limited() {
+        for (resource, max) in [
+            (Resource::As, 8 << 30),
+            (Resource::Cpu, 600),
+            (Resource::Fsize, 0),
+            (Resource::Core, 0),
+            (Resource::Nofile, 3),
+        ] {
+            // The hard one, too: a process may raise the other up to it.
+            let expected = Rlimit { current: Some(max), maximum: Some(max) };
+            assert_eq!(getrlimit(resource), expected, "{resource:?}");
+        }
+        assert!(File::open("/dev/null").is_err());
+        // What the process has already counts.
+        assert!(!can_reserve(8 << 30));
+        assert!(can_reserve(4 << 30));
+    }
+
+    fn assert_tied() {
+        assert_eq!(rustix::thread::no_new_privs(), Ok(true));
+        assert_eq!(parent_process_death_signal(), Ok(Some(Signal::KILL)));
+    }
+
     #[test]
     fn the_kernel_says_which_walls_it_has() {
         let walls = Walls::of_this_kernel();
@@ -294,10 +358,7 @@ mod tests {
 
     fn check(what: &str, cannot: &[&str], can: &[&str]) {
         let (ended, printed) = probe(what);
-        assert!(ended, "{printed}");
-        if printed.contains(NOT_HERE) {
-            return;
-        }
+        assert!(ended, "{what}: {printed}");
         for (names, expected) in [(cannot, false), (can, true)] {
             for name in names {
                 let line = format!("can {name}: {expected}");
@@ -312,7 +373,9 @@ mod tests {
             "read files",
             "list folders",
             "write files",
+            "make folders",
             "listen",
+            "connect",
             "send",
             "make sockets",
             "run programs",
@@ -321,9 +384,38 @@ mod tests {
             "fork",
         ];
         check("all", &cannot, &["compute with threads"]);
-        check("limits", &[], &[]);
         check("seccomp", &cannot, &["compute with threads"]);
-        let files = ["read files", "list folders", "write files", "run programs"];
-        check("landlock", &files, &["compute with threads", "fork", "make code"]);
+    }
+
+    #[test]
+    fn resources_are_limited_and_the_worker_is_tied_to_its_host() {
+        check("limits", &[], &[]);
+        check("tie", &[], &[]);
+    }
+
+    #[test]
+    fn landlock_forbids_what_this_kernel_knows() {
+        // With the version of Landlock from which on it is forbidden; the rest is the filter's.
+        let (mut cannot, mut can) = (vec![], vec!["send", "make sockets", "fork", "make code"]);
+        for (name, since) in [
+            ("read files", 1),
+            ("list folders", 1),
+            ("write files", 1),
+            ("make folders", 1),
+            ("run programs", 1),
+            ("listen", 4),
+            ("connect", 4),
+            ("signal others", 6),
+        ] {
+            if landlock_version() >= since { cannot.push(name) } else { can.push(name) }
+        }
+        can.push("compute with threads");
+        check("landlock", &cannot, &can);
+    }
+
+    #[test]
+    fn limits_and_landlock_are_up_before_the_filter() {
+        let landlock: &[_] = if landlock_version() >= 1 { &["make folders"] } else { &[] };
+        check("unfiltered", landlock, &["fork", "make code", "compute with threads"]);
     }
 }
