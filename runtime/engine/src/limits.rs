@@ -42,8 +42,14 @@ pub mod constants {
     pub const CUSTOM_SECTIONS_MAX: u32 = 100;
     /// Most element segments; compilers write one.
     pub const ELEMENT_SEGMENTS_MAX: u32 = 1_000;
+    /// Most tables: calls by pointer need one. A second would double what an instance allocates for
+    /// elements, which are bounded for each table.
+    pub const TABLES_MAX: u32 = 1;
     /// Most elements of the one table: an instance allocates 8 bytes for each.
     pub const TABLE_ELEMENTS_MAX: u64 = 100_000;
+
+    /// Violations that a refusal tells, of a module or a manifest: whoever mends so many tries again anyway.
+    pub const VIOLATIONS_TOLD: usize = 16;
 
     /// Native stack of a guest, in bytes. Deep enough that tract's and prost's recursion (limited to
     /// a depth of 100) never come near; a guest that overflows it is not replayable, because frame

@@ -58,9 +58,6 @@ pub(crate) struct Refused {
     more: u64,
 }
 
-/// Violations that are told: whoever mends those compiles again anyway.
-const VIOLATIONS_TOLD: usize = 16;
-
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [only] = &*self.violations {
@@ -186,7 +183,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn violation(&mut self, found: ValidateError) {
-        if self.violations.len() < VIOLATIONS_TOLD {
+        if self.violations.len() < limit::VIOLATIONS_TOLD {
             self.violations.push(found);
         } else {
             self.more += 1;
@@ -257,7 +254,7 @@ impl<'a> Check<'a> {
                 self.within("functions", functions.count().into(), limit::FUNCTIONS_MAX.into());
             }
             Payload::TableSection(tables) => {
-                self.within("tables", tables.count().into(), 1);
+                self.within("tables", tables.count().into(), limit::TABLES_MAX.into());
                 for table in tables.clone() {
                     let elements = table?.ty.initial;
                     self.within("table elements", elements, limit::TABLE_ELEMENTS_MAX);
