@@ -3,8 +3,8 @@
 
 use fuelbox_abi::{DataType, Envelope, Kind};
 use fuelbox_engine::{
-    Archive, Digest, GoldenCase, Manifest, OwnedDim, PartRef, Signature, TensorSignature,
-    write_archive,
+    Archive, Digest, GoldenCase, Manifest, NamedPart, OwnedDim, PartRef, Signature,
+    TensorSignature, write_archive,
 };
 use fuelbox_test_support::guest::{self, Guest};
 use std::io::Write;
@@ -125,8 +125,9 @@ fn every_cut_is_noticed() {
 fn every_flipped_bit_is_noticed_or_changes_nothing() {
     // A few bits of a zstd frame mean nothing; what is read is always what was packed.
     let good = Archive::read(&package()[..]).unwrap();
-    for bit in (0..package().len() * 8).step_by(3) {
-        let mut bad = package();
+    let file = package();
+    for bit in 0..file.len() * 8 {
+        let mut bad = file.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         if let Ok(archive) = Archive::read(&bad[..]) {
             assert_eq!(archive.manifest(), good.manifest(), "bit {bit}");
@@ -201,12 +202,44 @@ fn manifests_have_one_form_and_sane_content() {
         let found = try_json(&good.replacen(from, to, 1));
         assert!(found.contains(expected), "{found}\ndoes not contain\n{expected}");
     }
+    // Three at once, beside what is right; then more than anybody would read.
+    let three = good
+        .replacen("\"abi\":1", "\"abi\":2", 1)
+        .replacen("\"labels\":\"labels.txt\"", "\"labels\":\"other.txt\"", 1)
+        .replacen("\"size_bytes\":9", "\"size_bytes\":9999999999", 1);
+    let digest = manifest().assets[0].part.digest;
+    assert_eq!(
+        try_json(&three),
+        format!(
+            "package: manifest: 3 things are not allowed: guest ABI 2, allowed is 1; labels \
+             'other.txt': no such asset; part {digest} of 9999999999 bytes, allowed are 2147483648"
+        )
+    );
+    let nameless = |count: usize| {
+        let mut manifest = manifest();
+        manifest
+            .assets
+            .extend(vec![NamedPart { name: "/".into(), ..manifest.assets[0].clone() }; count]);
+        String::from_utf8(manifest.to_bytes()).unwrap()
+    };
+    let (sixteen, more) = (try_json(&nameless(16)), try_json(&nameless(17)));
+    assert!(
+        sixteen.starts_with("package: manifest: 16 things are not allowed: asset '/': "),
+        "{sixteen}"
+    );
+    assert!(sixteen.ends_with("not starting with a dot"), "{sixteen}");
+    assert!(
+        more.starts_with("package: manifest: 17 things are not allowed: asset '/': "),
+        "{more}"
+    );
+    assert!(more.ends_with("not starting with a dot; and 1 more"), "{more}");
     assert!(try_json("{").contains("EOF"));
     assert!(try_json(&"[".repeat(100_000)).contains("manifest: "));
 }
 
 #[test]
 fn bombs_do_not_go_off() {
+    use fuelbox_engine::constants::ZSTD_WINDOW_LOG_MAX;
     // A manifest that claims to be huge, and one that is.
     let huge = ("manifest.json", tar::EntryType::Regular, &b""[..], 1 << 40);
     check(&packed(&[huge]), "manifest of 1099511627776 bytes, allowed are 1048576");
@@ -219,12 +252,18 @@ fn bombs_do_not_go_off() {
         &packed(&[regular("manifest.json", &bytes), bomb]),
         "of 3221225472 bytes, the manifest says 9",
     );
-    // A frame that wants a window of gigabytes.
-    let mut encoder = zstd::Encoder::new(package()[..PREFIX_BYTES].to_vec(), 3).unwrap();
-    encoder.window_log(28).unwrap();
-    encoder.long_distance_matching(true).unwrap();
-    encoder.write_all(&[0; 100_000]).unwrap();
-    check(&encoder.finish().unwrap(), "damaged or cut short");
+    // A frame that wants a window of more than 128 MiB.
+    let tar = zstd::decode_all(&package()[PREFIX_BYTES..]).unwrap();
+    let of_window = |log: u32| {
+        let mut encoder = zstd::Encoder::new(package()[..PREFIX_BYTES].to_vec(), 3).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.long_distance_matching(true).unwrap();
+        encoder.write_all(&tar).unwrap();
+        encoder.finish().unwrap()
+    };
+    let archive = Archive::read(&of_window(ZSTD_WINDOW_LOG_MAX)[..]).unwrap();
+    assert_eq!(archive.manifest(), &manifest);
+    check(&of_window(ZSTD_WINDOW_LOG_MAX + 1), "Frame requires too much memory for decoding");
 }
 
 #[test]
@@ -291,7 +330,23 @@ fn sizes_are_bounded_at_the_limit_and_not_before() {
     missing(&sized(PART_BYTES_MAX));
     over(&sized(PART_BYTES_MAX + 1), "of 2147483649 bytes, allowed are 2147483648");
     // Characters of a name.
-    let named = |chars: usize| Manifest { name: "n".repeat(chars), ..manifest() };
-    missing(&named(NAME_BYTES_MAX));
-    over(&named(NAME_BYTES_MAX + 1), "allowed are 1 to 128 characters");
+    let name = |chars: usize| "n".repeat(chars);
+    let of_package = |chars| Manifest { name: name(chars), ..manifest() };
+    let of_asset = |chars| {
+        let mut manifest = Manifest { labels: None, ..manifest() };
+        manifest.assets[0].name = name(chars);
+        manifest
+    };
+    let of_golden_case = |chars| {
+        let mut manifest = manifest();
+        manifest.golden[0].name = name(chars);
+        manifest
+    };
+    let named: [(&str, &dyn Fn(usize) -> Manifest); 3] =
+        [("name", &of_package), ("asset", &of_asset), ("golden case", &of_golden_case)];
+    for (what, named) in named {
+        missing(&named(NAME_BYTES_MAX));
+        let expected = format!("{what} '{}…': allowed are 1 to 128 characters", name(80));
+        over(&named(NAME_BYTES_MAX + 1), &expected);
+    }
 }

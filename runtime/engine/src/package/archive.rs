@@ -85,15 +85,24 @@ impl Archive {
     /// Reads a package file.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
-    pub fn read(mut file: impl Read) -> Result<Self, ArchiveError> {
+    /// The first thing that is wrong with it, as it is read from its start to its end; of its manifest, all
+    /// that [`Manifest::check`] finds.
+    pub fn read(file: impl Read) -> Result<Self, ArchiveError> {
+        Self::read_within(PACKAGE_BYTES_MAX, PACKAGE_BYTES_MAX, file)
+    }
+
+    fn read_within(
+        frame_bytes_max: u64,
+        unpacked_bytes_max: u64,
+        mut file: impl Read,
+    ) -> Result<Self, ArchiveError> {
         let mut prefix = Vec::new();
         file.by_ref().take(PREFIX.len() as u64).read_to_end(&mut prefix).map_err(damaged)?;
         check_prefix(&prefix)?;
-        let compressed = AtMost { from: file, left: PACKAGE_BYTES_MAX, state: "on disk" };
+        let compressed = AtMost { from: file, left: frame_bytes_max, state: "on disk" };
         let mut decoder = zstd::Decoder::new(compressed).map_err(damaged)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(damaged)?;
-        let unpacked = AtMost { from: decoder, left: PACKAGE_BYTES_MAX, state: "unpacked" };
+        let unpacked = AtMost { from: decoder, left: unpacked_bytes_max, state: "unpacked" };
         let mut tar = tar::Archive::new(unpacked);
         // Raw: without the extensions (long names, sparse files), each of which is a way to make a
         // reader do more than it was asked.
@@ -104,7 +113,7 @@ impl Archive {
                 return Err(ArchiveError::NoManifest { found: String::new() });
             }
         };
-        let expected = manifest.parts()?;
+        let expected = manifest.parts();
         let mut parts = BTreeMap::new();
         for entry in entries {
             let (digest, bytes) = read_part(entry.map_err(damaged)?, &expected)?;
@@ -163,7 +172,7 @@ pub fn write_archive(
         encoder.include_checksum(true)?;
         let mut tar = tar::Builder::new(encoder);
         append(&mut tar, MANIFEST_PATH, &manifest.to_bytes())?;
-        for digest in manifest.parts().unwrap_or_default().keys() {
+        for digest in manifest.parts().keys() {
             let Some(bytes) = given.get(digest) else {
                 return Ok(Some(*digest));
             };
@@ -301,5 +310,33 @@ impl<R: Read> Read for AtMost<R> {
             None => return Err(io::Error::other(TooLarge(self.state))),
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Signature;
+
+    #[test]
+    fn a_package_is_bounded_on_disk_and_unpacked() {
+        let guest = b"\0asm";
+        let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
+        let manifest = Manifest::new("a".into(), "1".into(), PartRef::of(guest), signature);
+        let mut file = Vec::new();
+        write_archive(&manifest, &[guest], &mut file).expect("written");
+        let frame = &file[PREFIX.len()..];
+        let on_disk = frame.len() as u64;
+        let tar = zstd::decode_all(frame).expect("a frame");
+        let unpacked = tar.len() as u64;
+        let read = |frame_bytes_max, unpacked_bytes_max| {
+            let read = Archive::read_within(frame_bytes_max, unpacked_bytes_max, &file[..]);
+            read.map(|archive| archive.manifest).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(on_disk, unpacked), Ok(manifest));
+        let over =
+            |state| Err(format!("package: over 2147483648 bytes {state}, allowed are 2147483648"));
+        assert_eq!(read(on_disk - 1, unpacked), over("on disk"));
+        assert_eq!(read(on_disk, unpacked - 1), over("unpacked"));
     }
 }

@@ -5,13 +5,13 @@
 //! form is refused, so one package has one digest.
 
 use crate::{
-    limits::constants::{NAME_BYTES_MAX, PART_BYTES_MAX, PARTS_MAX},
+    limits::constants::{NAME_BYTES_MAX, PART_BYTES_MAX, PARTS_MAX, VIOLATIONS_TOLD},
     log::excerpt,
     signature::Signature,
 };
 use fuelbox_digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The only value of [`Manifest::format`].
 const FORMAT: &str = "fuelbox-package/1";
@@ -139,6 +139,42 @@ pub enum ManifestError {
     /// A guest of another ABI.
     #[error("manifest: guest ABI {found}, allowed is {}", fuelbox_abi::ABI_VERSION)]
     Abi { found: u32 },
+    /// Several of the above that a manifest of the right form can have: the first ones, and how many there
+    /// are beside those.
+    #[error("manifest: {} things are not allowed: {}", told.len() + more, list(told, *more))]
+    Several { told: Vec<ManifestError>, more: usize },
+}
+
+fn list(told: &[ManifestError], more: usize) -> String {
+    let mut list = String::new();
+    for violation in told {
+        let text = violation.to_string();
+        let separator = if list.is_empty() { "" } else { "; " };
+        list.extend([separator, text.strip_prefix("manifest: ").unwrap_or(&text)]);
+    }
+    if more > 0 { format!("{list}; and {more} more") } else { list }
+}
+
+/// What is not in order about a manifest, as far as it has been looked at.
+#[derive(Default)]
+struct Violations {
+    told: Vec<ManifestError>,
+    more: usize,
+}
+
+impl Violations {
+    fn note(&mut self, found: ManifestError) {
+        if self.told.len() < VIOLATIONS_TOLD { self.told.push(found) } else { self.more += 1 }
+    }
+
+    fn into_result(self) -> Result<(), ManifestError> {
+        let Self { mut told, more } = self;
+        match told.len() {
+            0 => Ok(()),
+            1 => Err(told.remove(0)),
+            _ => Err(ManifestError::Several { told, more }),
+        }
+    }
 }
 
 impl Manifest {
@@ -175,7 +211,7 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// When it is not JSON of this format in canonical form; then all that [`Self::check`] finds.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Head {
@@ -200,67 +236,78 @@ impl Manifest {
     /// Whether what the manifest says is within the limits and fits together.
     ///
     /// # Errors
-    /// The first thing that does not.
+    /// All that does not, so that a publisher mends it in one go.
     pub fn check(&self) -> Result<(), ManifestError> {
+        let mut found = Violations::default();
         if self.abi != fuelbox_abi::ABI_VERSION {
-            return Err(ManifestError::Abi { found: self.abi });
+            found.note(ManifestError::Abi { found: self.abi });
         }
-        check_name("name", &self.name)?;
-        check_name("version", &self.version)?;
-        check_names("asset", self.assets.iter().map(|asset| asset.name.as_str()))?;
-        check_names("golden case", self.golden.iter().map(|golden| golden.name.as_str()))?;
+        check_name("name", &self.name, &mut found);
+        check_name("version", &self.version, &mut found);
+        check_names("asset", self.assets.iter().map(|asset| &*asset.name), &mut found);
+        check_names("golden case", self.golden.iter().map(|golden| &*golden.name), &mut found);
         if let Some(labels) = &self.labels
             && !self.assets.iter().any(|asset| asset.name == *labels)
         {
-            return Err(ManifestError::Labels { found: excerpt(labels.as_bytes(), 80) });
+            found.note(ManifestError::Labels { found: excerpt(labels.as_bytes(), 80) });
         }
-        let found = 1 + self.assets.len() + self.golden.len();
-        if found > PARTS_MAX {
-            return Err(ManifestError::TooMany { found });
+        let parts = 1 + self.assets.len() + self.golden.len();
+        if parts > PARTS_MAX {
+            found.note(ManifestError::TooMany { found: parts });
         }
-        self.parts().map(drop)
+        self.check_parts(&mut found);
+        found.into_result()
     }
 
-    /// Every part by digest, with its size.
-    pub(crate) fn parts(&self) -> Result<BTreeMap<Digest, u64>, ManifestError> {
-        let mut parts = BTreeMap::new();
-        let assets = self.assets.iter().map(|asset| asset.part);
-        let inputs = self.golden.iter().map(|golden| golden.input);
-        for PartRef { digest, size_bytes } in [self.guest].into_iter().chain(assets).chain(inputs) {
-            if size_bytes > PART_BYTES_MAX {
-                return Err(ManifestError::TooLarge { digest, found: size_bytes });
-            }
-            let first = *parts.entry(digest).or_insert(size_bytes);
+    fn check_parts(&self, found: &mut Violations) {
+        let mut sizes = BTreeMap::new();
+        for PartRef { digest, size_bytes } in self.part_refs() {
+            let first = *sizes.entry(digest).or_insert_with(|| {
+                if size_bytes > PART_BYTES_MAX {
+                    found.note(ManifestError::TooLarge { digest, found: size_bytes });
+                }
+                size_bytes
+            });
             if first != size_bytes {
-                return Err(ManifestError::TwoSizes { digest, first, second: size_bytes });
+                found.note(ManifestError::TwoSizes { digest, first, second: size_bytes });
             }
         }
-        Ok(parts)
+    }
+
+    /// Every part by digest, with its size: of a manifest that was checked, one.
+    pub(crate) fn parts(&self) -> BTreeMap<Digest, u64> {
+        self.part_refs().map(|part| (part.digest, part.size_bytes)).collect()
+    }
+
+    fn part_refs(&self) -> impl Iterator<Item = PartRef> {
+        let assets = self.assets.iter().map(|asset| asset.part);
+        let inputs = self.golden.iter().map(|golden| golden.input);
+        [self.guest].into_iter().chain(assets).chain(inputs)
     }
 }
 
 fn check_names<'a>(
     what: &'static str,
     names: impl Iterator<Item = &'a str>,
-) -> Result<(), ManifestError> {
-    let mut seen = std::collections::BTreeSet::new();
+    found: &mut Violations,
+) {
+    let mut seen = BTreeSet::new();
     for name in names {
-        check_name(what, name)?;
-        if !seen.insert(name) {
-            return Err(ManifestError::Twice { what, found: name.into() });
+        // A name that is not allowed is told for that alone.
+        if check_name(what, name, found) && !seen.insert(name) {
+            found.note(ManifestError::Twice { what, found: name.into() });
         }
     }
-    Ok(())
 }
 
 /// Names become file names and log lines: no separators, no dots in front, nothing that moves a
 /// cursor.
-fn check_name(what: &'static str, name: &str) -> Result<(), ManifestError> {
+fn check_name(what: &'static str, name: &str, found: &mut Violations) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
-    if fits && !name.starts_with('.') && name.bytes().all(allowed) {
-        Ok(())
-    } else {
-        Err(ManifestError::Name { what, found: excerpt(name.as_bytes(), 80) })
+    let is_allowed = fits && !name.starts_with('.') && name.bytes().all(allowed);
+    if !is_allowed {
+        found.note(ManifestError::Name { what, found: excerpt(name.as_bytes(), 80) });
     }
+    is_allowed
 }
