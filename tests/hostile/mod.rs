@@ -2,6 +2,7 @@
 
 mod verdicts;
 mod memory;
+mod overrun;
 mod kernels;
 mod isolation;
 mod modules;

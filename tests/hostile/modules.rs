@@ -138,6 +138,44 @@ fn state_that_an_image_cannot_hold_is_refused() {
     );
 }
 
+/// What an engine would run code for when a module is instantiated, where there is no fuel yet.
+#[test]
+fn what_begins_computed_is_refused() {
+    let host = Host::fresh(Options::default());
+    for (extra, expected) in [
+        ("(global i32 (i32.add (i32.const 1) (i32.const 2)))", "global 1 begins with a computed"),
+        ("(func $f) (global funcref (ref.func $f))", "global 1 begins with a computed value"),
+        ("(global externref (ref.null extern))", "global 1 begins with a computed value"),
+        ("(global $a i32 (i32.const 1)) (global i32 (global.get $a))", "global 2 begins with"),
+        ("(func $f) (elem func $f)", "element segment 0 is passive, allowed are declared ones"),
+        (
+            "(table 1 funcref) (func $f) (elem (i32.const 0) funcref (ref.func $f))",
+            "element segment 0 is active with expressions",
+        ),
+        (
+            "(table 9 funcref) (func $f) (elem (i32.add (i32.const 1) (i32.const 1)) func $f)",
+            "element segment 0 is active with a computed offset",
+        ),
+        (
+            "(table 9 funcref) (func $f) (elem (i32.const 8) func $f $f)",
+            "element segment 0 ends at element 10, the table has 9",
+        ),
+        (
+            "(table 9 funcref) (func $f) (elem (i32.const -1) func $f)",
+            "element segment 0 ends at element 4294967296, the table has 9",
+        ),
+    ] {
+        check(with(extra), expected);
+    }
+    for fits in [
+        "(global f32 (f32.const 1)) (global v128 (v128.const i64x2 1 2)) (global f64 (f64.const 1))",
+        "(func $f) (elem declare func $f)",
+        "(table 9 funcref) (func $f) (elem (i32.const 7) func $f $f) (elem (i32.const 9) func)",
+    ] {
+        host.open(with(fits)).unwrap();
+    }
+}
+
 #[test]
 fn exports_of_the_abi_are_required() {
     let replaced = |from: &str, to: &str| {

@@ -12,7 +12,7 @@
 use wasmtime::{OperatorCost, VariableOperatorCost};
 
 /// Names this table. It is in the engine profile, so receipts of other schedules are told apart.
-pub const COST_SCHEDULE_VERSION: u32 = 4;
+pub const COST_SCHEDULE_VERSION: u32 = 5;
 
 /// A call out of the sandbox, whatever it does (measured: 50 ns for one that does nothing, 200 for one
 /// that writes to the log).
@@ -21,10 +21,23 @@ pub(crate) const WASI_CALL: u64 = 200;
 pub(crate) const WASI_PATH: u64 = 4_000;
 /// Each vector (pointer and length) of a WASI read or write.
 pub(crate) const WASI_VECTOR: u64 = 10;
-/// Each byte that a WASI call writes to the log.
-pub(crate) const WASI_BYTE: u64 = 1;
+/// Each byte that a WASI call writes to the log: it is escaped, and kept with the job.
+pub(crate) const WASI_BYTE: u64 = 8;
 /// Each byte of randomness: ChaCha20 makes one in about half a nanosecond.
 pub(crate) const RANDOM_BYTE: u64 = 2;
+
+/// Each byte of a message to the guest, that of a job or of a load: it is hashed, and copied.
+pub(crate) const MESSAGE_BYTE: u64 = 1;
+/// Each byte of a guest's reply, whatever is in it: it is copied twice, hashed, stored and sent.
+pub(crate) const REPLY_BYTE: u64 = 4;
+
+/// What a guest may do between the return of a call and its own, with no look at its fuel on the way. Calls
+/// within calls do it as often as they are deep, on top of the 11 that each cost on the way there: so it
+/// is less than that, and enough for what compilers put at the end of a function.
+pub(crate) const RETURN_FUEL_MAX: u64 = 8;
+
+/// What a guest may do from one look at its fuel to the next: a tenth of what the least price of a job buys.
+pub(crate) const STRAIGHT_FUEL_MAX: u64 = 10_000;
 
 /// Pages of 64 KiB that cost nothing but the minimum price of a job: 2.5 MiB, what the stock guest has with
 /// a small model in it. Also about the memory that a second-level cache holds, so that a load there takes
@@ -33,7 +46,7 @@ pub const PAGES_FREE: u64 = 40;
 
 /// A page beyond those, at the start of a job or by `memory.grow`: its 16 pages of the kernel are found,
 /// copied or zeroed, and made pristine again, which took up to 1.8 microseconds each.
-pub const PAGE_FUEL: u64 = 14_000;
+pub const PAGE_FUEL: u64 = 15_000;
 
 /// How often [`PAGES_FREE`] fits into memory before a load takes hardly longer by being farther away: 20 MiB.
 pub const DISTANCE_MAX: u64 = 8;
@@ -82,7 +95,7 @@ classes! {
         V128Not V128And V128AndNot V128Or V128Xor
         I8x16Add I8x16Sub I16x8Add I16x8Sub I32x4Add I32x4Sub I64x2Add I64x2Sub;
     /// Where values that a loop changes are put into place, as many as a function has locals.
-    entry = 62:
+    entry = 66:
         Loop;
     /// Where a processor may have guessed wrongly.
     branch = 4:
@@ -134,7 +147,7 @@ classes! {
         I32x4ExtMulLowI16x8S I32x4ExtMulHighI16x8S I32x4ExtMulLowI16x8U I32x4ExtMulHighI16x8U
         I64x2ExtMulLowI32x4S I64x2ExtMulHighI32x4S I64x2ExtMulLowI32x4U I64x2ExtMulHighI32x4U;
     /// What a processor does in microcode when a number is subnormal: 40 ns.
-    rounding = 28:
+    rounding = 29:
         F32Mul F64Mul F32x4Mul F64x2Mul F32Div F64Div F32x4Div F64x2Div
         F32Sqrt F64Sqrt F32x4Sqrt F64x2Sqrt F32DemoteF64 F32x4DemoteF64x2Zero;
     /// What may wait for memory.

@@ -15,6 +15,7 @@
 mod limits;
 mod tensor;
 mod canonical;
+mod fuel_checks;
 mod signature;
 mod cost;
 mod profile;

@@ -36,9 +36,17 @@ impl Log {
         text + &escape(&self.tail.iter().copied().collect::<Vec<_>>())
     }
 
-    /// The last message in the log: from the last line that starts a panic, or else the last line.
+    /// The last message in the log: from the last line that starts a panic, or else the last line. Looks at
+    /// the last [`LAST_WORDS_BYTES`] alone.
     pub(crate) fn last_words(&self) -> Option<String> {
-        let text = self.text();
+        let tail_bytes = self.tail.len().min(LAST_WORDS_BYTES);
+        let head_bytes = self.head.len().min(LAST_WORDS_BYTES - tail_bytes);
+        let mut last = self.head[self.head.len() - head_bytes..].to_vec();
+        if self.dropped_bytes > 0 {
+            last.push(b'\n');
+        }
+        last.extend(self.tail.range(self.tail.len() - tail_bytes..));
+        let text = escape(&last);
         let text = text.trim_end();
         let start =
             text.rfind("panicked at ").map(|at| text[..at].rfind('\n').map_or(0, |n| n + 1));
@@ -57,6 +65,10 @@ impl Log {
 /// Longest text of a guest that is put into a message.
 pub(crate) const DETAIL_BYTES_MAX: usize = 4096;
 
+/// What is looked at for a guest's last words: a message of the greatest length, and the lines that runtimes
+/// put behind it.
+const LAST_WORDS_BYTES: usize = 2 * DETAIL_BYTES_MAX;
+
 /// Whether a stranger's character does something to whoever shows it: control characters, those that turn
 /// the direction of what stands around them (UAX #9), and those that end a line or a paragraph.
 pub fn is_active(char: char) -> bool {
@@ -68,11 +80,19 @@ pub fn is_active(char: char) -> bool {
 /// tab are escaped, bad UTF-8 is replaced.
 fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
-    for char in String::from_utf8_lossy(bytes).chars() {
-        match char {
-            '\n' | '\t' => out.push(char),
-            _ if is_active(char) => out.extend(char.escape_default()),
-            _ => out.push(char),
+    for chunk in bytes.utf8_chunks() {
+        let text = chunk.valid();
+        let mut copied = 0;
+        for (at, char) in text.char_indices() {
+            if is_active(char) && !matches!(char, '\n' | '\t') {
+                out.push_str(&text[copied..at]);
+                out.extend(char.escape_default());
+                copied = at + char.len_utf8();
+            }
+        }
+        out.push_str(&text[copied..]);
+        if !chunk.invalid().is_empty() {
+            out.push(char::REPLACEMENT_CHARACTER);
         }
     }
     out
@@ -106,6 +126,37 @@ mod tests {
     }
 
     #[test]
+    fn text_is_what_lossy_decoding_gives_with_active_characters_escaped() {
+        let plain = |bytes: &[u8]| -> String {
+            let escaped = |char: char| match char {
+                '\n' | '\t' => char.to_string(),
+                _ if is_active(char) => char.escape_default().to_string(),
+                _ => char.to_string(),
+            };
+            String::from_utf8_lossy(bytes).chars().map(escaped).collect()
+        };
+        let pieces: [&[u8]; 9] = [
+            b"plain",
+            b"\n\t",
+            b"\r\x1b\x7f",
+            "\u{202e}ä".as_bytes(),
+            b"\xff",
+            b"\xe2\x80",
+            b"\xf0\x9f\x98",
+            "😀".as_bytes(),
+            b"",
+        ];
+        for a in pieces {
+            for b in pieces {
+                for c in pieces {
+                    let bytes = [a, b, c].concat();
+                    assert_eq!(escape(&bytes), plain(&bytes), "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn strangers_cannot_move_the_cursor() {
         assert_eq!(log(64, &["a\x1b[2Jb\r"]), "a\\u{1b}[2Jb\\r");
         assert_eq!(log(64, &["a\u{202e}b\u{2029}"]), "a\\u{202e}b\\u{2029}");
@@ -120,5 +171,17 @@ mod tests {
         let words = "thread 'main' panicked at src/lib.rs:1:2: no room";
         assert_eq!(log.last_words().as_deref(), Some(words));
         assert_eq!(Log::new(9).last_words(), None);
+        // After more than is looked at, and after what was dropped.
+        for limit in [64 << 10, 10 << 10] {
+            let mut log = Log::new(limit);
+            log.write(&[b'x'; 40_000]);
+            log.write(b"\npanicked at src/lib.rs:1:2:\nno room\n");
+            let words = log.last_words();
+            assert_eq!(words.as_deref(), Some("panicked at src/lib.rs:1:2: no room"), "{limit}");
+        }
+        let mut log = Log::new(8);
+        log.write(b"head");
+        log.write(b"dropped tail");
+        assert_eq!(log.last_words().as_deref(), Some("tail"));
     }
 }

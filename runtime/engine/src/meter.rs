@@ -8,6 +8,9 @@
 //! already; so it is looked at every [`CANCEL_INTERVAL_FUEL`], when it gives way, and ends there. All of
 //! these places are the same in every run, and so is the fuel.
 //!
+//! wasmtime's counter ends at zero: it does not say by how much a guest went beyond it, which it does between
+//! two looks (`fuel_checks`). So the counter has one unit more than the guest may use: zero is too much.
+//!
 //! wasmtime asks a guest to give way when it has run for some fuel since the last `set_fuel`. Each
 //! charge is such a `set_fuel`: a guest that calls the host often would never be asked. So its charges
 //! look instead, after as much fuel.
@@ -74,13 +77,14 @@ impl Meter {
         &self.pace
     }
 
-    /// What the counter starts with for a job that may use so much fuel: the pages that are there are paid
-    /// for first. Where the fuel is not enough for them, nothing is left.
-    pub(crate) fn start(&mut self, fuel: u64) -> u64 {
+    /// What is left at first of so much fuel: the pages that are there are paid for. None where it is not
+    /// enough for them.
+    fn start(&mut self, fuel: u64) -> Result<u64, Overdrawn> {
         self.owed = 0;
-        let left = fuel.saturating_sub(pages_fuel(self.pace.pages.load(Relaxed)));
-        self.looked_at_fuel = left;
-        self.pace.settled(left);
+        let left = fuel.checked_sub(pages_fuel(self.pace.pages.load(Relaxed))).ok_or(Overdrawn);
+        let at_most = left.as_ref().copied().unwrap_or(0);
+        self.looked_at_fuel = at_most;
+        self.pace.settled(at_most);
         left
     }
 
@@ -118,6 +122,12 @@ impl Meter {
         self.pace.settled(settled.unwrap_or(0));
         settled.ok_or(Overdrawn)
     }
+
+    /// More was used than there was.
+    fn empty(&mut self) {
+        self.owed = 0;
+        self.pace.settled(0);
+    }
 }
 
 impl Pace {
@@ -143,37 +153,58 @@ pub(crate) fn is_metered(store: impl AsContext) -> bool {
     !cfg!(feature = "unmetered") || store.as_context().get_fuel().is_ok()
 }
 
+/// Starts the counter of a job that may use so much fuel.
+pub(crate) fn start(store: &mut impl AsContextMut<Data = State>, fuel: u64) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let left = store.data_mut().meter.start(fuel);
+    store.set_fuel(counter(&left))
+}
+
+/// What the guest may still use; nothing where it has used more than it had.
+pub(crate) fn left(store: impl AsContext) -> wasmtime::Result<Result<u64, Overdrawn>> {
+    Ok(store.as_context().get_fuel()?.checked_sub(1).ok_or(Overdrawn))
+}
+
+/// How wasmtime's counter says so.
+fn counter(left: &Result<u64, Overdrawn>) -> u64 {
+    left.as_ref().map_or(0, |left| left.saturating_add(1))
+}
+
 /// Takes fuel from the guest for work that the host is about to do. What the guest cannot pay for is
 /// not done: it ends out of fuel. Neither is what nobody waits for: it ends with [`Stopped`].
 pub(crate) fn charge(caller: &mut Caller<'_, State>, fuel: u64) -> wasmtime::Result<()> {
     if !is_metered(&*caller) {
         return Ok(());
     }
-    let left = caller.get_fuel()?;
-    caller.data_mut().meter.look(left)?;
-    let settled = take(caller, left, fuel)?;
-    settled.map_err(|Overdrawn| Trap::OutOfFuel.into())
+    if let Ok(left) = left(&*caller)? {
+        caller.data_mut().meter.look(left)?;
+    }
+    take(caller, fuel)?.map_err(|Overdrawn| Trap::OutOfFuel.into())
 }
 
-/// Takes what is due from a guest that has come back.
+/// Takes what is due from a guest that has come back, and `more` for what the host is about to do.
 pub(crate) fn settle(
     store: &mut impl AsContextMut<Data = State>,
+    more: u64,
 ) -> wasmtime::Result<Result<(), Overdrawn>> {
-    if !is_metered(&*store) {
-        return Ok(Ok(()));
-    }
-    let left = store.as_context().get_fuel()?;
-    take(store, left, 0)
+    if is_metered(&*store) { take(store, more) } else { Ok(Ok(())) }
 }
 
 fn take(
     store: &mut impl AsContextMut<Data = State>,
-    left: u64,
-    fuel: u64,
+    more: u64,
 ) -> wasmtime::Result<Result<(), Overdrawn>> {
+    let left = left(&*store)?;
     let mut store = store.as_context_mut();
-    let settled = store.data_mut().meter.settle(left, fuel);
-    store.set_fuel(settled.as_ref().copied().unwrap_or(0))?;
+    let meter = &mut store.data_mut().meter;
+    let settled = match left {
+        Ok(left) => meter.settle(left, more),
+        Err(Overdrawn) => {
+            meter.empty();
+            Err(Overdrawn)
+        }
+    };
+    store.set_fuel(counter(&settled))?;
     Ok(settled.map(|_| ()))
 }
 
@@ -185,7 +216,7 @@ mod tests {
     /// A meter that has started, with so many pages.
     fn meter(pages: u64, by_distance: bool, fuel: u64) -> Meter {
         let mut meter = Meter::new(pages * WASM_PAGE_BYTES, by_distance);
-        meter.start(fuel);
+        let _ = meter.start(fuel);
         meter
     }
 
@@ -204,8 +235,15 @@ mod tests {
     #[test]
     fn pages_that_are_there_are_paid_for_first() {
         let mut meter = Meter::new((PAGES_FREE + 2) * WASM_PAGE_BYTES, true);
-        assert_eq!(meter.start(2 * PAGE_FUEL + 7), 7);
-        assert_eq!(meter.start(2 * PAGE_FUEL - 1), 0);
+        assert_eq!(meter.start(2 * PAGE_FUEL + 7), Ok(7));
+        assert_eq!(meter.start(2 * PAGE_FUEL), Ok(0));
+        assert_eq!(meter.start(2 * PAGE_FUEL - 1), Err(Overdrawn));
+    }
+
+    #[test]
+    fn a_counter_at_zero_is_overdrawn() {
+        assert_eq!((counter(&Err(Overdrawn)), counter(&Ok(0)), counter(&Ok(7))), (0, 1, 8));
+        assert_eq!(counter(&Ok(u64::MAX)), u64::MAX);
     }
 
     #[test]

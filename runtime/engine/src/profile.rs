@@ -189,7 +189,7 @@ mod tests {
             r#"{"version":1,"wasmtime":"48.0.8","wasm_features":["mutable-global","#,
             r#""saturating-float-to-int","sign-extension","reference-types","multi-value","#,
             r#""bulk-memory","simd","extended-const","floats"],"nan_canonicalization":true,"#,
-            r#""cost_schedule":4,"guest_abi":1,"kernels":1,"#,
+            r#""cost_schedule":5,"guest_abi":1,"kernels":1,"#,
             r#""wasi":"wasi-common 36.0.20, fuelbox 2","wasm_stack_bytes":4194304,"#,
             r#""memory_pages_max":65536}"#
         );

@@ -3,12 +3,13 @@
 //! Invariant: a sandbox starts from exactly the image, and [`Sandbox::run`] consumes it.
 
 use crate::{
+    cost::{MESSAGE_BYTE, REPLY_BYTE},
     engine::Code,
     image::{GlobalValue, ModelImage},
     kernels,
     limits::{JobLimits, constants::CANCEL_INTERVAL_FUEL},
     log::excerpt,
-    meter::{Meter, Overdrawn, Pace, Stopped, is_metered, settle},
+    meter::{self, Meter, Overdrawn, Pace, Stopped, is_metered},
     shelf::thread_number,
     signature::Signature,
     slot::{self, SlotPool},
@@ -216,8 +217,7 @@ impl Sandbox {
         // Fuel after instantiation: what that takes differs between versions and strategies.
         if is_metered(&store) {
             store.data_mut().is_metered = true;
-            let fuel = store.data_mut().meter.start(limits.fuel);
-            store.set_fuel(fuel).map_err(HostFault::Engine)?;
+            meter::start(&mut store, limits.fuel).map_err(HostFault::Engine)?;
             let interval = Some(CANCEL_INTERVAL_FUEL);
             store.fuel_async_yield_interval(interval).map_err(HostFault::Engine)?;
         }
@@ -267,8 +267,7 @@ impl Sandbox {
         cancel: &Cancel,
     ) -> Result<Verdict, HostFault> {
         if is_metered(&self.store) {
-            let fuel = self.store.data_mut().meter.start(self.limits.fuel);
-            self.store.set_fuel(fuel).map_err(HostFault::Engine)?;
+            meter::start(&mut self.store, self.limits.fuel).map_err(HostFault::Engine)?;
         }
         self.answer(signature, request, cancel)
     }
@@ -285,7 +284,8 @@ impl Sandbox {
             return Err(HostFault::Growth);
         }
         let counted = if is_metered(&self.store) {
-            self.limits.fuel - self.store.get_fuel().map_err(HostFault::Engine)?
+            let left = meter::left(&self.store).map_err(HostFault::Engine)?;
+            self.limits.fuel.saturating_sub(left.unwrap_or(0))
         } else {
             0
         };
@@ -342,6 +342,7 @@ impl Sandbox {
         let exports = code.exports();
         let len = u32::try_from(message.len())
             .map_err(|_| no_room(message.len(), "a 32-bit memory has no room for it"))?;
+        self.pay(u64::from(len) * MESSAGE_BYTE)?;
         let alloc = self.function::<u32, u32>(&exports.alloc)?;
         let pointer = self.enter(&alloc, len, cancel)?;
         if pointer == 0 {
@@ -376,12 +377,13 @@ impl Sandbox {
         read: impl FnOnce(&Message<'_>) -> Result<T, Verdict>,
     ) -> Result<T, Stop> {
         let Reply { start, len } = reply;
-        let memory = self.memory();
-        let memory_bytes = memory.len();
         let bad = |detail: String| Stop::from(Verdict::BadOutput { detail });
         if len as u64 > bytes_max {
             return Err(bad(format!("reply of {len} bytes, allowed are {bytes_max}")));
         }
+        self.pay(len as u64 * REPLY_BYTE)?;
+        let memory = self.memory();
+        let memory_bytes = memory.len();
         let bytes = memory.get(start..).and_then(|rest| rest.get(..len)).ok_or_else(|| {
             bad(format!("reply of {len} bytes at {start:#x}, the memory has {memory_bytes}"))
         })?;
@@ -435,16 +437,22 @@ impl Sandbox {
         self.store.data_mut().meter.watch(cancel);
         let pace = self.store.data().meter.pace().clone();
         let driven = drive(function.call_async(&mut self.store, arguments), cancel, &pace);
-        let settled = settle(&mut self.store).map_err(HostFault::Engine)?;
+        let settled = self.pay(0);
         match driven {
-            Driven::Done(result) => {
-                let value = self.sort(result)?;
-                settled.map_err(|Overdrawn| Verdict::OutOfFuel)?;
-                Ok(value)
-            }
+            Driven::Done(result) => match (self.sort(result), settled) {
+                // Whatever it came to beyond its fuel: it would not have come so far with a look in between.
+                (Ok(_) | Err(Stop::Verdict(Verdict::Trap { .. })), Err(stop)) => Err(stop),
+                (ended, _) => ended,
+            },
             Driven::Stopped => Err(self.fault_or(Verdict::Cancelled)),
             Driven::Overdrawn => Err(self.fault_or(Verdict::OutOfFuel)),
         }
+    }
+
+    /// Takes what is due so far, and this for what the host is about to do.
+    fn pay(&mut self, fuel: u64) -> Result<(), Stop> {
+        let settled = meter::settle(&mut self.store, fuel).map_err(HostFault::Engine)?;
+        Ok(settled.map_err(|Overdrawn| Verdict::OutOfFuel)?)
     }
 
     /// The host's failure, if there was one, is why the guest stopped, whatever else there is.

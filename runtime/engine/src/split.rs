@@ -1,10 +1,13 @@
 //! Splitting: a module's code and its initial memory go separate ways.
 //!
 //! Enters: a [`ValidModule`]. Leaves: the *husk* (the module without data segments and custom
-//! sections, its mutable globals exported) and the *initial image* (the data segments laid out). The
+//! sections, its mutable globals exported, with fuel checks in its code) and the *initial image* (the data segments laid out). The
 //! husk is compiled once per guest; models differ only in their images.
 
-use crate::validate::{RESERVED_EXPORT_PREFIX, ValidModule};
+use crate::{
+    fuel_checks::with_fuel_checks,
+    validate::{RESERVED_EXPORT_PREFIX, ValidModule},
+};
 use wasm_encoder::{ExportKind, ExportSection, Module, RawSection};
 use wasmparser::{BinaryReaderError, ExportSectionReader, ExternalKind, Parser, Payload};
 
@@ -46,7 +49,7 @@ pub(crate) fn global_export(index: u32) -> String {
 /// # Errors
 /// None for a valid module: readers could fail, and their errors are handed on.
 pub(crate) fn split(module: &ValidModule<'_>) -> Result<Split, BinaryReaderError> {
-    let bytes = module.bytes();
+    let bytes = &with_fuel_checks(module.bytes())?;
     let mut husk = Module::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;

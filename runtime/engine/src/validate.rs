@@ -9,8 +9,8 @@ use crate::{kernels, limits::constants as limit, log::excerpt, profile, wasi};
 use fuelbox_abi::export;
 use std::fmt;
 use wasmparser::{
-    BinaryReaderError, Data, DataKind, ElementItems, ExternalKind, FuncType,
-    FuncValidatorAllocations, FunctionBody, Operator, Parser, Payload, TypeRef, ValType,
+    BinaryReaderError, ConstExpr, Data, DataKind, Element, ElementItems, ElementKind, ExternalKind,
+    FuncType, FuncValidatorAllocations, FunctionBody, Operator, Parser, Payload, TypeRef, ValType,
     ValidPayload, Validator,
 };
 
@@ -125,6 +125,19 @@ pub(crate) enum ValidateError {
         "module: data segment {index} is {found}, allowed are active ones with a constant offset"
     )]
     DataSegment { index: u32, found: &'static str },
+    /// A global that begins with what has to be computed: by code that would run before there is fuel.
+    #[error("module: global {index} begins with a computed value, allowed is one constant number")]
+    GlobalValue { index: u32 },
+    /// An element segment that has to be computed, or that nothing could use.
+    #[error(
+        "module: element segment {index} is {found}, allowed are declared ones, and active ones of functions with a constant offset"
+    )]
+    ElementSegment { index: u32, found: &'static str },
+    /// An element segment that does not fit the table.
+    #[error(
+        "module: element segment {index} ends at element {end}, the table has {table_elements}"
+    )]
+    ElementsOutOfBounds { index: u32, end: u64, table_elements: u64 },
     /// A data segment that does not fit the memory.
     #[error("module: data segment {index} ends at byte {end}, the memory has {memory_bytes}")]
     OutOfBounds { index: u32, end: u64, memory_bytes: u64 },
@@ -174,6 +187,7 @@ struct Check<'a> {
     imports: Vec<(u32, String, String)>,
     memories: u64,
     initial_bytes: u64,
+    table_elements: u64,
     exports: Vec<(String, ExternalKind, u32)>,
     mutable_globals: Vec<u32>,
     segments: Vec<(u64, &'a [u8])>,
@@ -257,6 +271,7 @@ impl<'a> Check<'a> {
                 self.within("tables", tables.count().into(), limit::TABLES_MAX.into());
                 for table in tables.clone() {
                     let elements = table?.ty.initial;
+                    self.table_elements = elements;
                     self.within("table elements", elements, limit::TABLE_ELEMENTS_MAX);
                 }
             }
@@ -264,11 +279,8 @@ impl<'a> Check<'a> {
                 let count = segments.count();
                 self.within("element segments", count.into(), limit::ELEMENT_SEGMENTS_MAX.into());
                 let mut elements = 0;
-                for segment in segments.clone() {
-                    elements += match segment?.items {
-                        ElementItems::Functions(items) => u64::from(items.count()),
-                        ElementItems::Expressions(_, items) => u64::from(items.count()),
-                    };
+                for (index, segment) in segments.clone().into_iter().enumerate() {
+                    elements += self.elements(index as u32, &segment?)?;
                 }
                 self.within("elements in all", elements, limit::TABLE_ELEMENTS_MAX);
             }
@@ -284,7 +296,11 @@ impl<'a> Check<'a> {
                 self.within("globals", globals.count().into(), limit::GLOBALS_MAX.into());
                 // Globals cannot be imported, so the index space starts with these.
                 for (index, global) in globals.clone().into_iter().enumerate() {
-                    let (index, ty) = (index as u32, global?.ty);
+                    let global = global?;
+                    let (index, ty) = (index as u32, global.ty);
+                    if constant(&global.init_expr)?.is_none() {
+                        self.violation(ValidateError::GlobalValue { index });
+                    }
                     match ty.content_type {
                         ValType::Ref(_) if ty.mutable => {
                             self.violation(ValidateError::ReferenceGlobal { index });
@@ -325,6 +341,37 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
+    /// Looks at an element segment, and gives how many elements it has. What an engine cannot lay out
+    /// before it runs anything, it would run code for: at instantiation, where there is no fuel yet.
+    fn elements(&mut self, index: u32, segment: &Element<'_>) -> Result<u64, BinaryReaderError> {
+        let bad = |found| ValidateError::ElementSegment { index, found };
+        let count = match &segment.items {
+            ElementItems::Functions(items) => items.count(),
+            ElementItems::Expressions(_, items) => items.count(),
+        };
+        match &segment.kind {
+            ElementKind::Declared => {}
+            ElementKind::Passive => self.violation(bad("passive")),
+            ElementKind::Active { .. }
+                if matches!(segment.items, ElementItems::Expressions(..)) =>
+            {
+                self.violation(bad("active with expressions"));
+            }
+            ElementKind::Active { offset_expr, .. } => match constant(offset_expr)? {
+                Some(Operator::I32Const { value }) => {
+                    let end = u64::from(value as u32) + u64::from(count);
+                    let table_elements = self.table_elements;
+                    if end > table_elements {
+                        let found = ValidateError::ElementsOutOfBounds { index, end, table_elements };
+                        self.violation(found);
+                    }
+                }
+                _ => self.violation(bad("active with a computed offset")),
+            },
+        }
+        Ok(count.into())
+    }
+
     /// Finds the place of a data segment.
     fn data(&mut self, index: u32, segment: Data<'a>) -> Result<(), BinaryReaderError> {
         let bad = |found| ValidateError::DataSegment { index, found };
@@ -332,8 +379,7 @@ impl<'a> Check<'a> {
             self.violation(bad("passive"));
             return Ok(());
         };
-        let mut offset = offset_expr.get_operators_reader();
-        let (Operator::I32Const { value }, Operator::End) = (offset.read()?, offset.read()?) else {
+        let Some(Operator::I32Const { value }) = constant(&offset_expr)? else {
             self.violation(bad("active with a computed offset"));
             return Ok(());
         };
@@ -436,6 +482,21 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// The constant number that an expression is; none when it is anything else.
+fn constant<'a>(expression: &ConstExpr<'a>) -> Result<Option<Operator<'a>>, BinaryReaderError> {
+    let mut operators = expression.get_operators_reader();
+    let (first, second) = (operators.read()?, operators.read()?);
+    let is_number = matches!(
+        first,
+        Operator::I32Const { .. }
+            | Operator::I64Const { .. }
+            | Operator::F32Const { .. }
+            | Operator::F64Const { .. }
+            | Operator::V128Const { .. }
+    );
+    Ok((is_number && matches!(second, Operator::End)).then_some(first))
 }
 
 /// Every name that starts so is taken by `split` for the globals that it exports.

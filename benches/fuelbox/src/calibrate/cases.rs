@@ -74,6 +74,8 @@ pub(super) fn works() -> Vec<Work> {
             "(call $host (i32.const 3) (i32.const 0) (i32.const 600) (i32.const 4) (i32.const 0)
               (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 512))",
         ),
+        control_characters(),
+        way_back(),
         Work::new("nothing", "entry", Guest::default()),
     ];
     works.extend([product(false), product(true)]);
@@ -281,6 +283,32 @@ fn branches(name: &str, text: &str) -> Work {
            i32.const 512 local.get $z i64.store)"
     );
     Work::new(name, "branches", Guest { extra, ..Guest::running("(call $work)") })
+}
+
+/// Calls within calls, each with a little work on the way back, where fuel checks are.
+fn way_back() -> Work {
+    let extra = "(func $back (param $n i32) (param $x i64) (result i64)
+           local.get $n
+           if local.get $n i32.const 1 i32.sub local.get $x call $back local.set $x end
+           local.get $x i64.const 3 i64.xor local.get $x i64.add local.get $x i64.const 5 i64.or i64.xor)";
+    let run = turns(20, "(drop (call $back (i32.const 10000) (i64.const 7)))");
+    Work::new("calls within calls, and back", "calls", Guest { extra: extra.into(), ..Guest::running(&run) })
+}
+
+/// A log full of what has to be escaped.
+fn control_characters() -> Work {
+    let guest = Guest {
+        imports: r#"(import "wasi_snapshot_preview1" "fd_write"
+            (func $host (param i32 i32 i32 i32) (result i32)))"#
+            .into(),
+        // At 512: 64 KiB from the third page on.
+        extra: r#"(data (i32.const 512) "\00\00\02\00\00\00\01\00")"#.into(),
+        ..Guest::running(
+            "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 65536))
+             (drop (call $host (i32.const 1) (i32.const 512) (i32.const 1) (i32.const 600)))",
+        )
+    };
+    Work::new("fd_write, 64 KiB of control characters", "host calls", guest)
 }
 
 /// A call of the host, many times.

@@ -1,6 +1,7 @@
 //! Modules, whole and in two parts.
 
 use crate::{
+    fuel_checks::with_fuel_checks,
     cost,
     profile::{self, Profile},
     split::split,
@@ -24,7 +25,8 @@ struct Deeds {
 }
 
 /// Whether a module, if it is one that may become code, does the same in two parts as in one: the same
-/// results, traps, fuel and memory. Gives whether it was tried.
+/// results, traps, fuel and memory. And whether fuel checks change nothing but its fuel, which they do not
+/// make less, for as long as that lasts. Gives whether it was tried.
 ///
 /// # Panics
 /// When it does something else, or when what was validated is not taken by the compiler.
@@ -36,9 +38,20 @@ pub fn split_is_the_same(bytes: &[u8]) -> bool {
     assert_eq!(parts.husk.mutable_globals() as usize, module.mutable_globals().len());
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| Engine::new(&config()).expect("an engine"));
-    let whole = deeds(engine, bytes, None);
+    let plain = deeds(engine, bytes, None);
+    let whole = deeds(engine, &with_fuel_checks(bytes).expect("a valid module can have them"), None);
     let split = deeds(engine, parts.husk.bytes(), Some(&parts.initial));
     assert_eq!(whole, split);
+    let out_of_fuel = |deeds: &Deeds| deeds.calls.iter().position(|(_, left)| *left == 0);
+    let lasts = out_of_fuel(&plain).into_iter().chain(out_of_fuel(&whole)).min();
+    let both = plain.calls.iter().zip(&whole.calls);
+    for ((plain, left), (whole, whole_left)) in both.take(lasts.unwrap_or(usize::MAX)) {
+        assert_eq!(plain, whole);
+        assert!(left >= whole_left, "{left} {whole_left}");
+    }
+    if lasts.is_none() {
+        assert_eq!(plain.memory, whole.memory);
+    }
     true
 }
 
