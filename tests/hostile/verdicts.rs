@@ -535,6 +535,33 @@ fn wasi_calls_with_bad_pointers_are_traps_and_are_billed() {
         }
     }
     assert!(traps > 20, "{traps}");
+    // Lists of one vector, which are in order but for what it points at, and for where the result goes.
+    for (name, descriptor) in [("fd_read", 0), ("fd_write", 1)] {
+        let end = |vector: i64, result: i64| {
+            let guest = Guest {
+                imports: format!(
+                    r#"(import "wasi_snapshot_preview1" "{name}" (func $host (param i32 i32 i32 i32) (result i32)))"#
+                ),
+                ..Guest::running(&format!(
+                    "(i32.store (i32.const 600) (i32.const {vector}))
+                     (i32.store (i32.const 604) (i32.const 16))
+                     (if (call $host (i32.const {descriptor}) (i32.const 600) (i32.const 1) (i32.const {result}))
+                       (then unreachable))"
+                ))
+            };
+            check(&guest, fuel(1_000_000))
+        };
+        let good = end(640, 1200);
+        assert!(good.starts_with("completed"), "{name}: {good}");
+        for bad in [MEMORY, MEMORY + 4, i32::MAX.into(), -1, -4, -16] {
+            for end in [end(bad, 1200), end(640, bad)] {
+                assert!(end.starts_with(&format!("trap: WASI call {name}: ")), "{bad}: {end}");
+            }
+        }
+        // Its last byte is outside.
+        let end = end(MEMORY - 15, 1200);
+        assert!(end.starts_with(&format!("trap: WASI call {name}: ")), "{end}");
+    }
 }
 
 #[test]

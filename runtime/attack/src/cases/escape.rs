@@ -2,12 +2,12 @@
 
 use super::{PAGE_BYTES, TWO, VECTORS, wasi};
 use crate::{
-    attempt::{Attempt, FUEL, Held, ensure, floats, plain, words},
+    attempt::{Attempt, FUEL, Held, ended, ensure, floats, plain, words},
     guest::{Guest, OUTPUTS_AT, REQUEST_AT, signature_of},
     kernels::{self, BLOCK_AT, INPUT_WORDS, good},
     package::Package,
     suite::{Case, Group},
-    target::{Broken, Published},
+    target::{Broken, End, Published},
 };
 use fuelbox_abi::{DataType, Dim};
 use fuelbox_engine::{Tensor, allowed_imports};
@@ -259,8 +259,61 @@ fn types(kind: &str) -> (Vec<String>, bool) {
     (parameters.filter(|name| !name.is_empty()).collect(), results.len() > 2)
 }
 
-/// Calls a function with ordinary arguments, of which one after the other, and then all, are at an
-/// edge.
+/// Where a list of vectors lies: the one in it is in order.
+const LIST: i64 = 600;
+/// Where that one's bytes lie, which fit in front of the signature.
+const BYTES: u32 = 640;
+/// Far from these, for what a call gives back.
+const RESULT: i64 = 1200;
+
+/// A call that is in order.
+struct InOrder {
+    arguments: &'static [i64],
+    /// What it gives; nothing when it does not return.
+    errno: Option<u32>,
+    /// Those of its arguments that it follows into memory.
+    pointers: &'static [usize],
+}
+
+/// How each call of WASI is made in order; nothing for one that is not known here.
+fn in_order(name: &str) -> Option<InOrder> {
+    const BAD_DESCRIPTOR: u32 = 8;
+    const NOT_A_DIRECTORY: u32 = 54;
+    const NOT_SEEKABLE: u32 = 70;
+    let (arguments, errno, pointers): (&[i64], u32, &[usize]) = match name {
+        // There are none, so that nothing is written.
+        "args_get" | "environ_get" => (&[LIST, RESULT], 0, &[]),
+        "args_sizes_get" | "environ_sizes_get" => (&[LIST, RESULT], 0, &[0, 1]),
+        "clock_res_get" => (&[1, RESULT], 0, &[1]),
+        "clock_time_get" => (&[1, 0, RESULT], 0, &[2]),
+        "fd_close" => (&[1], 0, &[]),
+        "fd_fdstat_get" | "fd_filestat_get" => (&[1, RESULT], 0, &[1]),
+        "fd_fdstat_set_flags" | "fd_filestat_set_size" => (&[1, 0], BAD_DESCRIPTOR, &[]),
+        // Descriptor 3 would be the first directory.
+        "fd_prestat_get" => (&[3, RESULT], BAD_DESCRIPTOR, &[]),
+        "fd_prestat_dir_name" => (&[3, RESULT, 16], NOT_A_DIRECTORY, &[]),
+        "fd_readdir" => (&[3, RESULT, 16, 0, RESULT + 16], BAD_DESCRIPTOR, &[]),
+        "fd_read" => (&[0, LIST, 1, RESULT], 0, &[1, 3]),
+        "fd_write" => (&[1, LIST, 1, RESULT], 0, &[1, 3]),
+        "fd_seek" => (&[1, 0, 1, RESULT], NOT_SEEKABLE, &[]),
+        "fd_tell" => (&[1, RESULT], NOT_SEEKABLE, &[]),
+        "path_create_directory" | "path_remove_directory" | "path_unlink_file" => {
+            (&[3, LIST, 8], BAD_DESCRIPTOR, &[])
+        }
+        "path_filestat_get" => (&[3, 0, LIST, 8, RESULT], BAD_DESCRIPTOR, &[]),
+        "path_open" => (&[3, 0, LIST, 8, 0, 0, 0, 0, RESULT], BAD_DESCRIPTOR, &[]),
+        "path_readlink" => (&[3, LIST, 8, RESULT, 16, RESULT + 16], BAD_DESCRIPTOR, &[]),
+        "path_rename" => (&[3, LIST, 8, 3, LIST, 8], BAD_DESCRIPTOR, &[]),
+        "random_get" => (&[RESULT, 16], 0, &[0]),
+        "sched_yield" => (&[], 0, &[]),
+        "proc_exit" => return Some(InOrder { arguments: &[1], errno: None, pointers: &[] }),
+        _ => return None,
+    };
+    Some(InOrder { arguments, errno: Some(errno), pointers })
+}
+
+/// Calls a function with arguments in order, and then with these of which one after the other, and then
+/// all, are at an edge.
 fn at_every_edge(
     attempt: &mut Attempt<'_>,
     module: &str,
@@ -268,6 +321,9 @@ fn at_every_edge(
     parameters: &[String],
     gives: bool,
 ) -> Held {
+    let InOrder { arguments: base, errno, pointers } = in_order(name)
+        .filter(|call| call.arguments.len() == parameters.len())
+        .ok_or_else(|| Broken(format!("no arguments of {name} are known that are in order")))?;
     let result = if gives { "(result i32)" } else { "" };
     let arguments = parameters.iter().enumerate().map(|(index, kind)| {
         let load = format!("(i64.load (i32.const {}))", REQUEST_AT as usize + 64 + 8 * index);
@@ -275,72 +331,109 @@ fn at_every_edge(
     });
     let call = format!("(call $host {})", arguments.collect::<Vec<_>>().join(" "));
     let count = parameters.len().max(1);
+    let vector = [BYTES, 16];
     let guest = Guest {
         imports: format!(
             r#"(import "{module}" "{name}" (func $host (param {}) {result}))"#,
             parameters.join(" ")
         ),
+        extra: format!(r#"(data (i32.const {LIST}) "{}")"#, kernels::data(vector)),
         signature: signature_of(DataType::Int64, &[Dim::Fixed(count as u64)]),
-        ..Guest::running(&if gives { format!("(drop {call})") } else { call })
+        // The output is what the call gives.
+        ..Guest::running(&match gives {
+            true => format!("(i32.store (i32.const {}) {call})", OUTPUTS_AT + 64),
+            false => call,
+        })
     };
     let model = attempt.open(&guest)?;
-    // Descriptor 1, and places that are far from each other.
-    let base: Vec<_> =
-        (0..count as i64).map(|index| if index == 0 { 1 } else { 600 * index }).collect();
-    let mut tried = vec![base.clone()];
+    let trap = format!("WASI call {name}: ");
+    let first = match errno {
+        Some(errno) => Wanted::Completed(Some(errno)),
+        None => Wanted::Trap("proc_exit(1)"),
+    };
+    let input = |arguments: &[i64]| {
+        let mut arguments = arguments.to_vec();
+        arguments.resize(count, 0);
+        words("x", &arguments)
+    };
+    let mut tried = vec![(input(base), first)];
     for edge in EDGES {
-        tried.push(vec![edge; count]);
+        tried.push((input(&vec![edge; count]), Wanted::Any));
         for index in 0..parameters.len() {
-            let mut arguments = base.clone();
+            let mut arguments = base.to_vec();
             arguments[index] = edge;
-            tried.push(arguments);
+            let is_outside = edge >= END && pointers.contains(&index);
+            let wanted = if is_outside { Wanted::Trap(&trap) } else { Wanted::Any };
+            tried.push((input(&arguments), wanted));
         }
     }
-    tally(attempt, &model, tried.iter().map(|arguments| words("x", arguments)))
+    tally(attempt, &model, tried)
 }
 
 /// Calls a kernel with a block that is in order but for one word, and from addresses at every edge.
 fn at_every_word(attempt: &mut Attempt<'_>, kernel: Kernel) -> Held {
     let model = attempt.open(&kernels::guest(kernel))?;
     let block = good(kernel).write().map_err(Broken::new)?;
+    let trap = format!("kernel {}: parameters ", kernel.name());
     let mut tried = Vec::new();
-    let mut push = |address: u32, block: &[u32]| {
+    let mut push = |address: u32, block: &[u32], wanted| {
         let mut input = vec![0; INPUT_WORDS];
         input[0] = address;
         input[1..=block.len()].copy_from_slice(block);
-        tried.push(input);
+        let numbers: Vec<_> = input.into_iter().map(f32::from_bits).collect();
+        tried.push((floats("x", &numbers), wanted));
     };
-    push(BLOCK_AT, &block);
+    push(BLOCK_AT, &block, Wanted::Completed(None));
     for edge in EDGES {
-        let edge = edge as u32;
-        push(edge, &block);
-        push(BLOCK_AT, &[edge; WORDS_MAX]);
+        let wanted = if edge >= END { Wanted::Trap(&trap) } else { Wanted::Any };
+        push(edge as u32, &block, wanted);
+        push(BLOCK_AT, &[edge as u32; WORDS_MAX], Wanted::Any);
     }
     for (index, word) in block.iter().enumerate() {
         for value in [0, word.wrapping_add(1), word.wrapping_neg(), END as u32, 1 << 31, u32::MAX] {
             let mut block = block.clone();
             block[index] = value;
-            push(BLOCK_AT, &block);
+            push(BLOCK_AT, &block, Wanted::Any);
         }
     }
-    let inputs = tried.iter().map(|words| {
-        let numbers: Vec<_> = words.iter().map(|word| f32::from_bits(*word)).collect();
-        floats("x", &numbers)
-    });
-    tally(attempt, &model, inputs)
+    tally(attempt, &model, tried)
 }
 
-/// Runs a job for each input. Each ends as a guest's doing, within its fuel, and as it does again.
-fn tally(
-    attempt: &mut Attempt<'_>,
-    model: &Published,
-    inputs: impl Iterator<Item = Tensor>,
-) -> Held {
+/// What must become of a job.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// It completes; with this word as its output, if there is one.
+    Completed(Option<u32>),
+    /// It ends as a trap, in a sentence with these words.
+    Trap(&'a str),
+    /// Whatever ends as a guest's doing.
+    Any,
+}
+
+impl Wanted<'_> {
+    fn check(self, end: &End) -> Result<(), Broken> {
+        match self {
+            Self::Completed(word) => {
+                ended(end, "completed", "")?;
+                let found = end.outputs.first().map(|output| output.bytes.as_slice());
+                let is_it = word.is_none_or(|word| found == Some(&word.to_le_bytes()));
+                ensure(is_it, || format!("{found:?} as output, expected {word:?}"))
+            }
+            Self::Trap(words) => ended(end, "trap", words),
+            Self::Any => Ok(()),
+        }
+    }
+}
+
+/// Runs a job for each input. Each ends as a guest's doing and as is wanted, within its fuel, and as it
+/// does again. The first one is in order, so that the others are tried where it counts.
+fn tally(attempt: &mut Attempt<'_>, model: &Published, tried: Vec<(Tensor, Wanted<'_>)>) -> Held {
     let mut ends = BTreeMap::new();
-    for (index, input) in inputs.enumerate() {
+    for (index, (input, wanted)) in tried.into_iter().enumerate() {
         let inputs = [input];
         let job = plain(&model.name, &inputs, FUEL);
         let end = attempt.run(&job)?;
+        wanted.check(&end).map_err(|Broken(text)| Broken(format!("job {index}: {text}")))?;
         ensure(end.fuel <= FUEL, || format!("{} fuel of {FUEL}", end.fuel))?;
         if index % AGAIN_EVERY == 0 {
             let again = attempt.run(&job)?;
@@ -348,7 +441,6 @@ fn tally(
         }
         *ends.entry(end.verdict).or_insert(0_u32) += 1;
     }
-    // The first one is in order, so that the others are tried where it counts.
     let text: Vec<_> = ends.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
     Ok(text.join(", "))
 }
@@ -359,7 +451,17 @@ const _: () = assert!(OUTPUTS_AT < REQUEST_AT);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::End;
+
+    #[test]
+    fn every_call_of_wasi_is_known_in_order() {
+        for (module, name, kind) in allowed_imports() {
+            if module == "wasi_snapshot_preview1" {
+                let call = in_order(name).expect(name);
+                assert_eq!(call.arguments.len(), types(&kind).0.len(), "{name}");
+                assert!(call.pointers.iter().all(|index| *index < call.arguments.len()), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn types_are_read() {
