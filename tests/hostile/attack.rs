@@ -27,6 +27,9 @@ fn every_case_holds_and_what_is_burned_is_billed() {
         // Jobs cost something each; what is refused before anything ran costs nothing.
         assert!(count("uploads") + count("jobs") > 0, "{case}");
         assert!(count("jobs") == 0 || count("credits_micro") > 0, "{case}");
+        // By the default prices a million fuel costs 25 millionths of a credit in a load, and 30 in a job
+        // whose publisher is the caller himself and that completed: the least of all.
+        assert!(count("credits_micro") >= count("fuel") * 25 / 1_000_000, "{case}");
         assert!(!case["detail"].as_str().unwrap().is_empty(), "{case}");
     }
     for (group, least) in GROUPS {

@@ -3,7 +3,7 @@
 use crate::{
     guest::Guest,
     package::Package,
-    target::{Broken, End, Job, Published, Ran, Refusal, Target, Upload},
+    target::{Broken, End, Job, Published, Ran, Refusal, Target, Upload, Work},
 };
 use fuelbox_engine::{DataType, Shape, Tensor, is_active};
 
@@ -17,6 +17,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) uploads: u32,
     pub(crate) jobs: u64,
     pub(crate) fuel: u64,
+    /// The least that this fuel costs, in millionths of a credit.
+    pub(crate) price_micro: u64,
 }
 
 /// What an attack found, in words: the host held.
@@ -27,7 +29,7 @@ pub(crate) const FUEL: u64 = 20_000_000;
 
 impl<'a> Attempt<'a> {
     pub(crate) fn new(target: &'a dyn Target, name: String) -> Self {
-        Self { target, name, names: 0, uploads: 0, jobs: 0, fuel: 0 }
+        Self { target, name, names: 0, uploads: 0, jobs: 0, fuel: 0, price_micro: 0 }
     }
 
     /// The target, for what is not counted.
@@ -46,7 +48,7 @@ impl<'a> Attempt<'a> {
         self.uploads += 1;
         let upload = self.target.publish(file)?;
         if let Upload::Published(published) = &upload {
-            self.fuel = self.fuel.saturating_add(published.fuel);
+            self.owe(Work::Load { fuel: published.fuel })?;
         }
         Ok(upload)
     }
@@ -84,16 +86,31 @@ impl<'a> Attempt<'a> {
 
     /// Runs a job that must be taken.
     pub(crate) fn run(&mut self, job: &Job<'_>) -> Result<End, Broken> {
-        self.jobs += 1;
-        match self.target.run(job)? {
-            Ran::Ended(end) => {
-                self.fuel = self.fuel.saturating_add(end.fuel);
-                ensure(end.billed, || format!("{} without a bill", end.verdict))?;
-                is_harmless(&end.detail)?;
-                Ok(end)
-            }
+        match self.run_or_not(job)? {
+            Ran::Ended(end) => Ok(end),
             Ran::Refused(Refusal { text, .. }) => Err(Broken(format!("refused: {text}"))),
         }
+    }
+
+    /// Runs a job that the host may refuse: under a deadline it does when it comes to it too late.
+    pub(crate) fn run_or_not(&mut self, job: &Job<'_>) -> Result<Ran, Broken> {
+        self.jobs += 1;
+        let ran = self.target.run(job)?;
+        if let Ran::Ended(end) = &ran {
+            let completed = end.verdict == "completed";
+            self.owe(Work::Run { fuel: end.fuel, completed })?;
+            ensure(end.billed, || format!("{} without a bill", end.verdict))?;
+            is_harmless(&end.detail)?;
+        }
+        Ok(ran)
+    }
+
+    /// Counts work that must be paid for.
+    fn owe(&mut self, work: Work) -> Result<(), Broken> {
+        let (Work::Load { fuel } | Work::Run { fuel, .. }) = work;
+        self.fuel = self.fuel.saturating_add(fuel);
+        self.price_micro = self.price_micro.saturating_add(self.target.price_micro(work)?);
+        Ok(())
     }
 
     /// Lets the program run a package by itself: all that it prints.

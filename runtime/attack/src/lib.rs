@@ -20,4 +20,4 @@ mod suite;
 mod target;
 
 pub use suite::{Case, Group, Report, Suite, cases};
-pub use target::{Broken, End, Job, Published, Ran, Refusal, Target, Upload};
+pub use target::{Broken, Dripped, End, Job, Published, Ran, Refusal, Target, Upload, Work};

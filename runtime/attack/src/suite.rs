@@ -134,19 +134,15 @@ impl<'a> Suite<'a> {
         let started = Instant::now();
         let mut attempt = Attempt::new(self.target, format!("{}-{number}", self.prefix));
         let before = self.target.paid_micro();
-        let held = (case.attack)(&mut attempt).and_then(|detail| {
+        let held = (case.attack)(&mut attempt);
+        // Before the honest job, whose price is no attacker's.
+        let paid = before.and_then(|before| Ok(self.target.paid_micro()?.saturating_sub(before)));
+        let credits_micro = *paid.as_ref().unwrap_or(&0);
+        let held = held.and_then(|detail| {
+            is_paid(paid?, &attempt)?;
             self.is_well()?;
             Ok(detail)
         });
-        let paid = before.and_then(|before| {
-            let after = self.target.paid_micro()?;
-            // The honest job's part is in it: some millionths.
-            Ok(after.saturating_sub(before))
-        });
-        let (held, credits_micro) = match paid {
-            Ok(paid) => (held, paid),
-            Err(broken) => (held.and(Err(broken)), 0),
-        };
         let (is_held, detail) = match held {
             Ok(detail) => (true, detail),
             Err(Broken(detail)) => (false, detail),
@@ -171,5 +167,73 @@ impl<'a> Suite<'a> {
         ensure(end == self.expected, || {
             format!("afterwards an honest job came to {end:?}, before to {:?}", self.expected)
         })
+    }
+}
+
+/// Whether all that was burned was paid for. More is: what burned in loads that failed is not known.
+fn is_paid(paid_micro: u64, attempt: &Attempt<'_>) -> Result<(), Broken> {
+    let (fuel, price) = (attempt.fuel, attempt.price_micro);
+    ensure(paid_micro >= price, || {
+        format!("{paid_micro} millionths of a credit paid for {fuel} fuel, which costs {price}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{Dripped, Job, Ran, Upload, Work};
+    use std::cell::Cell;
+
+    /// A host whose price for a job is 10, and what it takes for one.
+    struct Host {
+        takes_micro: u64,
+        paid_micro: Cell<u64>,
+    }
+
+    impl Target for Host {
+        fn publish(&self, _: &[u8]) -> Result<Upload, Broken> {
+            Ok(Upload::Published(Published { name: "model".into(), fuel: 0 }))
+        }
+
+        fn run(&self, job: &Job<'_>) -> Result<Ran, Broken> {
+            self.paid_micro.set(self.paid_micro.get() + self.takes_micro);
+            let (verdict, fuel) = ("completed".into(), job.fuel);
+            let outputs = Vec::new();
+            Ok(Ran::Ended(End { verdict, detail: String::new(), fuel, billed: true, outputs }))
+        }
+
+        fn drip(&self, _: &str) -> Result<Dripped, Broken> {
+            Ok(Dripped::Closed)
+        }
+
+        fn paid_micro(&self) -> Result<u64, Broken> {
+            Ok(self.paid_micro.get())
+        }
+
+        fn price_micro(&self, work: Work) -> Result<u64, Broken> {
+            Ok(if let Work::Run { .. } = work { 10 } else { 0 })
+        }
+
+        fn printed(&self, _: &[u8]) -> Result<Vec<u8>, Broken> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn work_that_is_not_paid_for_breaks_a_case() {
+        for (takes_micro, held) in [(11, true), (10, true), (9, false), (0, false)] {
+            let host = Host { takes_micro, paid_micro: Cell::new(0) };
+            let suite = Suite::start(&host, "test").expect("an honest job");
+            let case = Case::new(Group::FreeRide, "two jobs", |attempt| {
+                let model = attempt.open(&Guest::default())?;
+                attempt.run_plain(&model, 500)?;
+                attempt.run_plain(&model, 500)?;
+                Ok("held".into())
+            });
+            let report = suite.attack(0, &case);
+            assert_eq!(report.held, held, "{report:?}");
+            // The honest job is not in it.
+            assert_eq!((report.fuel, report.credits_micro), (1_000, 2 * takes_micro));
+        }
     }
 }

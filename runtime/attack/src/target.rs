@@ -17,17 +17,47 @@ pub trait Target {
     /// When the host fails at it, instead of running or refusing it.
     fn run(&self, job: &Job<'_>) -> Result<Ran, Broken>;
 
+    /// Sends a job of a package with a body that comes a byte at a time and has no end, until the host lets
+    /// go of it.
+    ///
+    /// # Errors
+    /// When the host takes it for good, or fails.
+    fn drip(&self, model: &str) -> Result<Dripped, Broken>;
+
     /// What was paid so far, by publisher and caller, in millionths of a credit.
     ///
     /// # Errors
     /// When the host does not say.
     fn paid_micro(&self) -> Result<u64, Broken>;
 
+    /// The least that work costs by the host's published prices, in millionths of a credit.
+    ///
+    /// # Errors
+    /// When it is no amount.
+    fn price_micro(&self, work: Work) -> Result<u64, Broken>;
+
     /// All that the program prints when it runs a package by itself, on this machine.
     ///
     /// # Errors
     /// When it cannot be run.
     fn printed(&self, package: &[u8]) -> Result<Vec<u8>, Broken>;
+}
+
+/// Work that is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The load of a package.
+    Load {
+        /// That it burned.
+        fuel: u64,
+    },
+    /// A job of a package of the same account, which gets its part as the publisher when it completes.
+    Run {
+        /// That it burned.
+        fuel: u64,
+        /// Whether it completed.
+        completed: bool,
+    },
 }
 
 /// What became of an upload.
@@ -81,6 +111,15 @@ pub enum Ran {
     Ended(End),
     /// The host did not take it: nothing was billed.
     Refused(Refusal),
+}
+
+/// What became of a body that came too slowly.
+#[derive(Clone, Debug)]
+pub enum Dripped {
+    /// The host said no.
+    Refused(Refusal),
+    /// The host closed the connection, and whatever it said did not get here.
+    Closed,
 }
 
 /// The end of a job that ran.

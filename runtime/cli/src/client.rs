@@ -8,10 +8,12 @@ mod address;
 mod key;
 mod retry;
 mod refused;
+mod slow;
 
 pub(crate) use address::Address;
 pub(crate) use refused::Refused;
 pub(crate) use retry::Trouble;
+pub(crate) use slow::LetGo;
 
 use crate::{
     data,
@@ -24,7 +26,7 @@ use key::Key;
 use reqwest::{
     Certificate, StatusCode, Url,
     blocking::{Client, RequestBuilder},
-    header::{AUTHORIZATION, HeaderMap},
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use retry::Patience;
@@ -67,6 +69,8 @@ pub(crate) struct ServerArgs {
 /// A server that requests can be sent to.
 pub(crate) struct Remote {
     client: Client,
+    /// The key, which the client has, too.
+    bearer: Option<HeaderValue>,
     address: Address,
     patience: Patience,
     verbosity: Verbosity,
@@ -105,8 +109,9 @@ impl ServerArgs {
             return Err(Failure::message(Exit::Usage, text));
         }
         let mut headers = HeaderMap::new();
-        if let Some(key) = &key {
-            headers.insert(AUTHORIZATION, key.bearer());
+        let bearer = key.as_ref().map(Key::bearer);
+        if let Some(bearer) = &bearer {
+            headers.insert(AUTHORIZATION, bearer.clone());
         }
         // There is one for the whole process; a second time it is there.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -130,7 +135,7 @@ impl ServerArgs {
             Failure::message(Exit::Host, format!("client: {text}"))
         })?;
         let patience = Patience { retries: self.retries, in_flight: self.timeout };
-        Ok(Remote { client, address: self.url.clone(), patience, verbosity })
+        Ok(Remote { client, bearer, address: self.url.clone(), patience, verbosity })
     }
 }
 

@@ -7,10 +7,13 @@ use crate::{
     kernels::{self, BLOCK_AT, INPUT_WORDS, good, subnormal_steps},
     package::Package,
     suite::{Case, Group},
-    target::{Broken, Job},
+    target::{Broken, Job, Ran},
 };
 use fuelbox_abi::{Envelope, Status, pack_reply};
-use fuelbox_kernels::{Call, Kernel, SUBNORMAL_FUEL};
+use fuelbox_engine::{DISTANCE_MAX, PAGE_FUEL, PAGES_FREE};
+use fuelbox_kernels::{
+    Call, Conv, Depthwise, Gemm, KERNEL_CALL_FUEL, Kernel, Map, Pool, Rows, SUBNORMAL_FUEL, Window,
+};
 
 /// Rounds of [`burn`], and less than what they burn.
 const ROUNDS: u32 = 1_000_000;
@@ -65,6 +68,24 @@ pub(super) fn cases() -> Vec<Case> {
         ensure(end.fuel >= BURNED, || format!("{} fuel for {BURNED}", end.fuel))?;
         Ok(format!("{} fuel billed", end.fuel))
     });
+    add("work, then a deadline", |attempt| {
+        let model = attempt.open(&Guest::running(&format!("{}(loop (br 0))", burn())))?;
+        let inputs = [x(1.0)];
+        // A busy host may come to it too late for the work, or for any of it.
+        for deadline_ms in [300, 1_000, 3_000] {
+            let job = plain(&model.name, &inputs, 10_000_000_000);
+            match attempt.run_or_not(&Job { deadline_ms: Some(deadline_ms), ..job })? {
+                Ran::Ended(end) => {
+                    ended(&end, "cancelled", "")?;
+                    if end.fuel >= BURNED {
+                        return Ok(format!("cancelled, {} fuel billed", end.fuel));
+                    }
+                }
+                Ran::Refused(refusal) => ensure(refusal.code == "deadline", || refusal.text)?,
+            }
+        }
+        Err(Broken(format!("never cancelled after {BURNED} fuel")))
+    });
     add("work in a load that fails", |attempt| {
         let before = attempt.target().paid_micro()?;
         let guest = Guest { load: format!("{} unreachable", burn()), ..Guest::default() };
@@ -103,15 +124,23 @@ pub(super) fn cases() -> Vec<Case> {
         Ok(format!("{} fuel billed", end.fuel))
     });
     add("growth, touch, and growth that fails", |attempt| {
-        let run = "(drop (memory.grow (i32.const 512)))
-            (memory.fill (i32.const 196608) (i32.const 7) (i32.const 33554432))
-            (drop (memory.grow (i32.const 65535)))";
-        let guest = Guest::running(run);
-        let end = attempt
-            .ends(&guest, "out_of_fuel", "")
-            .or_else(|_| attempt.ends(&guest, "completed", ""))?;
-        ensure(end.fuel >= 1_000_000, || format!("{} fuel for 32 MiB", end.fuel))?;
-        Ok(format!("{}, {} fuel for 32 MiB", end.verdict, end.fuel))
+        const GROWN: u64 = 512;
+        const BYTES: u64 = 32 << 20;
+        // Distance costs no more from here on.
+        const { assert!(GROWN >= PAGES_FREE * DISTANCE_MAX) };
+        // More than there can be: -1, and the job goes on.
+        let run = format!(
+            "(if (i32.ne (memory.grow (i32.const {GROWN})) (i32.const 3)) (then unreachable))
+             (memory.fill (i32.const 196608) (i32.const 7) (i32.const {BYTES}))
+             (if (i32.ne (memory.grow (i32.const 65535)) (i32.const -1)) (then unreachable))"
+        );
+        let model = attempt.open(&Guest::running(&run))?;
+        let end = attempt.run_plain(&model, 1_000_000_000)?;
+        ended(&end, "completed", "")?;
+        let pages = 3 + GROWN;
+        let least = (pages - PAGES_FREE) * PAGE_FUEL + BYTES * DISTANCE_MAX;
+        ensure(end.fuel >= least, || format!("{} fuel for 32 MiB, not {least}", end.fuel))?;
+        Ok(format!("{} fuel for {pages} pages and 32 MiB", end.fuel))
     });
     for kernel in Kernel::ALL {
         cases.push(Case::new(
@@ -189,50 +218,101 @@ pub(super) fn cases() -> Vec<Case> {
         let inputs = [x(1.0)];
         let job = Job { fuel: u64::MAX, ..plain(&model.name, &inputs, 0) };
         match attempt.target().run(&job)? {
-            crate::target::Ran::Refused(refusal) => Ok(format!("refused: {}", refusal.text)),
-            crate::target::Ran::Ended(end) => Err(Broken(format!("ran: {end:?}"))),
+            Ran::Refused(refusal) => Ok(format!("refused: {}", refusal.text)),
+            Ran::Ended(end) => Err(Broken(format!("ran: {end:?}"))),
         }
     });
     cases
 }
 
-/// Bulk operations cost by the byte: 64 bytes for a unit of fuel at most.
+/// Pages of the guests that work in bulk.
+const BULK_PAGES: u64 = 100;
+
+/// Bulk operations cost by the byte, in a memory of which pages and distance cost besides.
 fn per_byte(attempt: &mut Attempt<'_>, run: &str) -> Held {
-    let guest = Guest { memory: "100".into(), ..Guest::running(run) };
+    let guest = Guest { memory: BULK_PAGES.to_string(), ..Guest::running(run) };
     let end = attempt.ends(&guest, "completed", "")?;
     let bytes = 4 << 20;
-    ensure(end.fuel >= bytes / 64, || format!("{} fuel for {bytes} bytes", end.fuel))?;
+    let least = (BULK_PAGES - PAGES_FREE) * PAGE_FUEL + bytes * BULK_PAGES / PAGES_FREE;
+    ensure(end.fuel >= least, || format!("{} fuel for {bytes} bytes, not {least}", end.fuel))?;
     Ok(format!("{} fuel for {bytes} bytes", end.fuel))
 }
 
-/// A kernel whose sizes are all as large as they can be: refused as a trap, and paid for being read.
+/// Sizes of a call: how many of what there are.
+fn sizes(call: &mut Call) -> Vec<&mut u32> {
+    fn of_window(window: &mut Window) -> Vec<&mut u32> {
+        let Window { images, input, output, kernel, stride: _, dilation: _, pad: _ } = window;
+        let mut sizes = vec![images];
+        sizes.extend(input.iter_mut().chain(output).chain(kernel));
+        sizes
+    }
+    match call {
+        Call::Gemm(Gemm { batch: [b0, b1], m, n, k, .. }) => vec![b0, b1, m, n, k],
+        Call::Conv(Conv { window, channels, outputs, .. }) => {
+            let mut sizes = of_window(window);
+            sizes.extend([channels, outputs]);
+            sizes
+        }
+        Call::Depthwise(Depthwise { window, channels, .. })
+        | Call::Pool(Pool { window, channels, .. }) => {
+            let mut sizes = of_window(window);
+            sizes.push(channels);
+            sizes
+        }
+        Call::Map(Map { dims, .. }) | Call::Rows(Rows { dims, .. }) => dims.iter_mut().collect(),
+    }
+}
+
+/// What a kernel says of sizes that are too large: its arrays are not in memory, it is too much work, or a
+/// window is larger than any.
+const TOO_LARGE: [&str; 3] =
+    ["lie outside of memory", "fuel found, at most 16777216 allowed", "found, up to 2^24"];
+
+/// A kernel of which one size after the other, and then all, are huge: refused as a trap for its size, and
+/// paid for being read.
 fn huge(attempt: &mut Attempt<'_>, kernel: Kernel) -> Held {
     let model = attempt.open(&kernels::guest(kernel))?;
-    let block = good(kernel).write().map_err(Broken::new)?;
-    let (mut traps, mut others) = (0, 0);
-    for size in [1 << 16, 1 << 24, u32::MAX] {
-        let mut block = block.clone();
-        // Sizes are small numbers and not zero; addresses are not.
-        for word in &mut block {
-            if (1..=64).contains(word) {
-                *word = size;
+    let good = good(kernel);
+    let count = sizes(&mut { good }).len();
+    let mut traps = [0; TOO_LARGE.len()];
+    // The least is more numbers than the guest has memory for.
+    for huge in [1 << 16, 1 << 24, u32::MAX] {
+        // The last round is all of them.
+        for which in 0..=count {
+            let mut call = good;
+            for (index, size) in sizes(&mut call).into_iter().enumerate() {
+                if index == which || which == count {
+                    *size = huge;
+                }
             }
-        }
-        let input = [block_input(&block)];
-        let end = attempt.run(&plain(&model.name, &input, FUEL))?;
-        ensure(end.fuel > 0 && end.fuel <= FUEL, || format!("{} fuel", end.fuel))?;
-        match end.verdict.as_str() {
-            "trap" => traps += 1,
-            _ => others += 1,
+            let block = call.write().map_err(Broken::new)?;
+            // It is not for its form that the kernel refuses it.
+            let read = Call::read(kernel, &block).map_err(Broken::new)?;
+            ensure(read == call, || format!("{call:?} reads as {read:?}"))?;
+            let input = [block_input(&block)];
+            let end = attempt.run(&plain(&model.name, &input, FUEL))?;
+            ended(&end, "trap", &format!("kernel {}: ", kernel.name()))?;
+            let why = TOO_LARGE.iter().position(|words| end.detail.contains(words));
+            let why = why.ok_or_else(|| Broken(format!("{}, and not for its size", end.detail)))?;
+            traps[why] += 1;
+            ensure((KERNEL_CALL_FUEL..FUEL).contains(&end.fuel), || format!("{} fuel", end.fuel))?;
         }
     }
     // One call alone may cost less than the limit, and there must be no way around its formula.
-    let call = Call::read(kernel, &block).map_err(Broken::new)?;
-    let checked = call.check(kernels::MEMORY_BYTES as usize).map_err(Broken::new)?;
+    let block = good.write().map_err(Broken::new)?;
+    let checked = good.check(kernels::MEMORY_BYTES as usize).map_err(Broken::new)?;
     let input = [block_input(&block)];
     let end = attempt.run(&plain(&model.name, &input, FUEL))?;
+    ended(&end, "completed", "")?;
     ensure(end.fuel > checked.fuel(), || format!("{} fuel for {}", end.fuel, checked.fuel()))?;
-    Ok(format!("{traps} refused as traps, {others} paid; an honest call costs {}", checked.fuel()))
+    let end = attempt.run(&plain(&model.name, &input, checked.fuel()))?;
+    ended(&end, "out_of_fuel", "")?;
+    let [outside, dear, window] = traps;
+    Ok(format!(
+        "{outside} refused as beyond memory, {} as too large; an honest call costs {}",
+        dear + window,
+        checked.fuel()
+    ))
 }
 
 fn block_input(block: &[u32]) -> fuelbox_engine::Tensor {

@@ -1,6 +1,7 @@
-//! The cases, one file for each thing that attackers are after.
+//! The cases, one file for each thing that attackers are after, and one for slowness.
 
 mod denial;
+mod drip;
 mod escape;
 mod free_ride;
 mod leak;
@@ -17,6 +18,7 @@ pub(crate) fn all(stock_guest: &[u8]) -> Vec<Case> {
     let groups = [
         escape::cases(),
         denial::cases(),
+        drip::cases(),
         free_ride::cases(),
         leak::cases(),
         lie::cases(),

@@ -32,6 +32,10 @@ const ATTACKER: &str = "attacker";
 /// Credits of the attacker: more than the suite can burn.
 const CREDITS: &str = "1000000000";
 
+/// The server's patience with bodies: one case waits for its end. Bodies of the others are there as soon
+/// as their heads are.
+const BODY_PAUSE: &str = "5s";
+
 impl Site {
     pub(super) fn start() -> Result<Self> {
         let folder = tempfile::tempdir().context("a temporary folder").or_exit(Exit::Host)?;
@@ -48,7 +52,7 @@ impl Site {
         let any = "127.0.0.1:0";
         let mut serve = program(folder.path())?;
         serve.args(["serve", "--http", any, "--grpc", any, "--metrics", any]);
-        serve.args(["--log-filter", "error"]);
+        serve.args(["--log-filter", "error", "--body-pause", BODY_PAUSE]);
         let log_file = folder.path().join("server.log");
         let log = File::create(&log_file).or_exit(Exit::Host)?;
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -1,18 +1,20 @@
 //! A server as the suite has it: what it answers, told apart from its own failures.
 
 use crate::{
-    client::{Answer, Refused, Remote, Trouble},
-    exit::Result,
+    client::{Answer, LetGo, Refused, Remote, Trouble},
+    exit::{Exit, OrExit, Result},
     units,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use fuelbox_attack::{Broken, End, Job, Published, Ran, Refusal, Target, Upload};
+use fuelbox_attack::{Broken, Dripped, End, Job, Published, Ran, Refusal, Target, Upload, Work};
 use fuelbox_engine::{Archive, JobLimits};
+use fuelbox_jobs::Schedule;
 use fuelbox_ledger::Credits;
 use fuelbox_oip::{Limits, decode_response, encode_request};
 use fuelbox_receipt::{HostKey, PackageSignature};
 use reqwest::{blocking::RequestBuilder, header::CONTENT_TYPE};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::{
     env, fs,
     process::{Command, Stdio},
@@ -24,6 +26,8 @@ pub(super) struct Server {
     remote: Remote,
     /// What packages are signed with: made for this suite.
     signing: HostKey,
+    /// What the server says that things cost.
+    prices: Schedule,
 }
 
 impl Drop for Server {
@@ -46,6 +50,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often a busy server is asked again.
 const TRIES_MAX: u32 = 60;
 
+/// How long a body may be taken that comes a byte at a time: three times a server's default.
+const DRIP_TIME: Duration = Duration::from_secs(60);
+
 /// What a package file is.
 const PACKAGE: &str = "application/vnd.fuelbox.package";
 /// How long the JSON is that comes before binary data.
@@ -65,10 +72,11 @@ struct AccountJson {
 impl Server {
     /// Registers a new key for the account.
     pub(super) fn new(remote: Remote) -> Result<Self> {
+        let prices = prices(&remote)?;
         let signing = HostKey::generate()?;
         let document = serde_json::json!({ "public_key": signing.public_pem() });
         remote.post(&["api", "v1", "publisher-keys"], &document)?;
-        Ok(Self { remote, signing })
+        Ok(Self { remote, signing, prices })
     }
 
     /// The header with a signature of a file; none when it is no package.
@@ -164,6 +172,14 @@ impl Target for Server {
         }
     }
 
+    fn drip(&self, model: &str) -> Result<Dripped, Broken> {
+        match self.remote.send_slowly(&["v2", "models", model, "infer"], DRIP_TIME) {
+            Ok(LetGo::Answered(refused)) => Ok(Dripped::Refused(refusal(&refused))),
+            Ok(LetGo::Closed) => Ok(Dripped::Closed),
+            Err(error) => Err(Broken::new(error)),
+        }
+    }
+
     fn paid_micro(&self) -> Result<u64, Broken> {
         let url = self.remote.url(&["api", "v1", "account"]);
         let answer = self.send(|client| client.get(url.clone()))?.map_err(Broken::new)?;
@@ -172,6 +188,18 @@ impl Target for Server {
         // What is left, counted down: only differences are asked for.
         let balance: Credits = account.balance.parse().map_err(Broken::new)?;
         Ok(Credits::MAX.micros().saturating_sub(balance.micros()))
+    }
+
+    fn price_micro(&self, work: Work) -> Result<u64, Broken> {
+        let price = match work {
+            Work::Load { fuel } => self.prices.load(fuel),
+            // What its memory costs comes on top: a job's peak is not in the answer.
+            Work::Run { fuel, completed } => self
+                .prices
+                .bill(completed, fuel, 0, None)
+                .map(|bill| bill.run.checked_sub(bill.publisher).unwrap_or(Credits::ZERO)),
+        };
+        price.map(Credits::micros).map_err(Broken::new)
     }
 
     fn printed(&self, package: &[u8]) -> Result<Vec<u8>, Broken> {
@@ -185,6 +213,16 @@ impl Target for Server {
         let output = run.output().map_err(Broken::new)?;
         Ok([output.stdout, output.stderr].concat())
     }
+}
+
+/// The price list that the server publishes.
+fn prices(remote: &Remote) -> Result<Schedule> {
+    let answer = remote.get(&["api", "v1", "prices"])?;
+    let mut document: Map<String, Value> = answer.document("price list")?;
+    // That of all the rest, which is the schedule.
+    document.remove("digest");
+    let bytes = serde_json::to_vec(&document).or_exit(Exit::Host)?;
+    Schedule::parse(&bytes).or_exit(Exit::Host)
 }
 
 fn refusal(refused: &Refused) -> Refusal {
