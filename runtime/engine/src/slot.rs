@@ -29,7 +29,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
@@ -46,6 +46,41 @@ const SLOT_BYTES: usize = RESERVED_BYTES + GUARD_BYTES;
 /// page takes less than half the time of faulting it in again (`cargo bench`: fresh / warm of
 /// MobileNetV2, which dirties 15 MB, is 1.06 with 4 MiB and 1.02 with 32).
 const KEEP_BYTES_MAX: usize = 32 << 20;
+
+/// Slots that wait in all pools of the process: 4 TiB of its 128 TiB of address space, and some 3,000 of
+/// the 65,530 mappings that Linux allows a process. Without it, many open models with images for many
+/// shapes would reach both. It is 16 slots for each of 64 models; beyond it, a job's slot is unmapped when
+/// it is done, and the next one maps its own.
+const POOLED_MAX: usize = 1_024;
+
+/// Places for slots that wait.
+#[derive(Debug)]
+struct Places {
+    left: AtomicUsize,
+}
+
+static PROCESS: Places = Places { left: AtomicUsize::new(POOLED_MAX) };
+
+impl Places {
+    fn take(&'static self) -> Option<Place> {
+        let left = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.is_ok().then_some(Place { of: self })
+    }
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    of: &'static Places,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.left.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// How a slot is made pristine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +109,8 @@ pub(crate) struct Slot {
     /// All pages that are the slot's own, and no others: what the last scan found and kept. None when
     /// that is not known.
     own: Option<Vec<Range<usize>>>,
+    /// There while it waits in a pool.
+    place: Option<Place>,
 }
 
 // SAFETY: the mapping belongs to this value alone; it is memory like a `Vec`'s.
@@ -95,7 +132,7 @@ impl Slot {
             )?
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        let slot = Self { base, size_bytes, image, own: None };
+        let slot = Self { base, size_bytes, image, own: None, place: None };
         if size_bytes > 0 {
             // SAFETY: `0..size_bytes` lies in the reservation just made (an image has at most 4 GiB),
             // which nothing else uses. The file is the image's own and never written again.
@@ -250,11 +287,12 @@ pub(crate) struct SlotPool {
     image: Arc<ImageFile>,
     policy: ResetPolicy,
     free: Shelf<Slot>,
+    places: &'static Places,
 }
 
 impl SlotPool {
     pub(crate) fn new(image: Arc<ImageFile>, policy: ResetPolicy, slots_max: usize) -> Arc<Self> {
-        Arc::new(Self { image, policy, free: Shelf::new(slots_max) })
+        Arc::new(Self { image, policy, free: Shelf::new(slots_max), places: &PROCESS })
     }
 
     pub(crate) fn image(&self) -> &Arc<ImageFile> {
@@ -263,13 +301,20 @@ impl SlotPool {
 
     fn take(&self) -> rustix::io::Result<Box<Slot>> {
         match self.free.take() {
-            Some(slot) => Ok(slot),
+            Some(mut slot) => {
+                slot.place = None;
+                Ok(slot)
+            }
             None => Ok(Box::new(Slot::map(self.image.clone())?)),
         }
     }
 
     fn give_back(&self, mut slot: Box<Slot>, quiet: bool) {
+        let Some(place) = self.places.take() else {
+            return;
+        };
         if slot.reset(self.policy, quiet).is_ok() {
+            slot.place = Some(place);
             // Without room for it, it is unmapped.
             let _ = self.free.put(slot);
         }
@@ -518,6 +563,32 @@ mod tests {
         slot.grow(RESERVED_BYTES).expect("all of it");
         pool.give_back(slot, false);
         assert_eq!(pool.audit(), (1, true));
+    }
+
+    #[test]
+    fn pools_share_the_places_of_their_process() {
+        let places: &'static Places = Box::leak(Box::new(Places { left: AtomicUsize::new(3) }));
+        let pools = [(); 2].map(|()| {
+            let pool = Arc::into_inner(pool(ResetPolicy::Scan)).expect("a pool of one");
+            SlotPool { places, ..pool }
+        });
+        let left = || places.left.load(Ordering::Relaxed);
+        let fill = |pool: &SlotPool| {
+            let slots: Vec<_> = (0..2).map(|_| pool.take().expect("slot")).collect();
+            slots.into_iter().for_each(|slot| pool.give_back(slot, false));
+        };
+        pools.iter().for_each(fill);
+        let waiting = || pools.each_ref().map(|pool| pool.audit());
+        assert_eq!(waiting(), [(2, true), (1, true)]);
+        assert_eq!(left(), 0);
+        // A slot that is taken leaves its place to another one.
+        let slot = pools[0].take().expect("slot");
+        fill(&pools[1]);
+        assert_eq!(waiting(), [(1, true), (2, true)]);
+        pools[0].give_back(slot, false);
+        assert_eq!(waiting(), [(1, true), (2, true)]);
+        drop(pools);
+        assert_eq!(left(), 3);
     }
 
     #[test]
