@@ -179,7 +179,7 @@ impl From<ModelError> for Failure {
             ModelError::Load(outcome) => Exit::of_verdict(&outcome.verdict),
             ModelError::Input(_) | ModelError::Request(_) => Exit::BadInput,
             ModelError::InputTooLarge { .. } | ModelError::MemoryLimit { .. } => Exit::Limit,
-            ModelError::Fault(_) | ModelError::Cache(_) => Exit::Host,
+            ModelError::Fault(_) | ModelError::Cache(_) | ModelError::Package(_) => Exit::Host,
         };
         Self::new(exit, error)
     }

@@ -278,14 +278,18 @@ impl Cache {
         crate::image::write_sparse(&file, bytes)
     }
 
-    /// Removes the entries of a group that were used least recently, until `entries_max` are left.
+    /// Removes the entries of a group that were used least recently, until `entries_max` are left beside
+    /// the one of `kept`, which stays.
     pub(crate) fn evict(
         &self,
         kind: Kind,
         group: &Digest,
+        kept: &Digest,
         entries_max: usize,
     ) -> Result<(), CacheError> {
         let mut entries = self.list_group(kind, &self.group_path(kind, group))?;
+        let kept = kept.hex();
+        entries.retain(|entry| entry.key != kept);
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
         for entry in entries.iter().skip(entries_max) {
             self.remove(&entry.path).map_err(move_error(&entry.path))?;
@@ -567,9 +571,9 @@ mod tests {
                 .expect("time");
         }
         cache.get::<u8>(Kind::Image, &GROUP, &keys[0], &[]).expect("get").expect("there");
-        cache.evict(Kind::Image, &GROUP, 2).expect("evict");
+        cache.evict(Kind::Image, &GROUP, &keys[1], 2).expect("evict");
         let left: Vec<_> = cache.list().expect("list").into_iter().map(|entry| entry.key).collect();
-        assert_eq!(left, [keys[0].hex(), keys[4].hex()]);
+        assert_eq!(left, [keys[0].hex(), keys[1].hex(), keys[4].hex()], "and the one that stays");
     }
 
     #[test]
@@ -585,7 +589,7 @@ mod tests {
                     None => cache.put(Kind::Image, &GROUP, &key, &files, || 5).expect("put"),
                 };
                 assert_eq!((opened.meta, opened.files[0].bytes()), (5, &b"first"[..]));
-                cache.evict(Kind::Image, &GROUP, 2).expect("evict");
+                cache.evict(Kind::Image, &GROUP, &Digest::from_bytes([9; 32]), 2).expect("evict");
             }
         };
         std::thread::scope(|scope| (0..4).for_each(|first| drop(scope.spawn(move || work(first)))));

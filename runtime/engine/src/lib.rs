@@ -63,7 +63,7 @@ pub use limits::{JobLimits, constants};
 pub use log::is_active;
 #[cfg(feature = "warm-reuse")]
 pub use model::Warm;
-pub use model::{LoadTerms, Model, ModelError, Prepared, shapes_digest};
+pub use model::{LoadTerms, Model, ModelError, Prepared, StoredPackage, shapes_digest};
 pub use package::{
     Archive, ArchiveError, Asset, GoldenCase, GuestModule, LimitsAsked, Manifest, ManifestError,
     NamedPart, Package, PartRef, write_archive,

@@ -10,11 +10,11 @@ use crate::{
     image::{ImageMeta, ModelImage, image_digest},
     limits::{JobLimits, constants::SHAPE_IMAGES_MAX},
     load::{LoadRequest, load},
-    package::Package,
+    package::{Archive, Asset, GuestModule, Manifest, NamedPart, Package},
     sandbox::{Cancel, HostFault, Request, Sandbox},
     signature::{InputError, Signature, shape_specs},
     tensor::{OwnedParameter, Tensor},
-    verdict::Outcome,
+    verdict::{Outcome, Usage, Verdict},
 };
 use fuelbox_abi::TensorSpec;
 use fuelbox_digest::{Digest, Hasher};
@@ -24,14 +24,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Model {
     engine: Engine,
     code: Arc<Code>,
-    /// To load it again for other shapes; none when the model has no use for that.
-    package: Option<Package>,
+    /// Gets the package, to load it for other shapes; none when the model has no use for that. What it
+    /// gives is dropped after the load: assets unpack to a thousand times their size on disk, and many
+    /// models are open at once.
+    fetch: Option<Box<Fetch>>,
     key: Digest,
     /// Loaded without shapes: what the model says of itself, and the image for jobs when it has no
     /// symbolic dimensions.
     described: Arc<ModelImage>,
     /// Loaded for shapes, the most recently used last; at most [`SHAPE_IMAGES_MAX`].
     planned: Mutex<Vec<(Digest, Arc<ModelImage>)>>,
+}
+
+/// A package that need not be in memory: what it is, and how to get at its bytes when they are needed.
+pub struct StoredPackage {
+    module: GuestModule,
+    /// Names and digests, in order.
+    assets: Vec<(String, Digest)>,
+    fetch: Box<Fetch>,
+}
+
+type Fetch = dyn Fn() -> Result<Package, String> + Send + Sync;
+
+impl StoredPackage {
+    /// The package of this manifest. `read` reads its file: for the module when its code is not in the
+    /// cache, and for the assets when an image is not. A failure of it is the host's.
+    pub fn new(
+        manifest: &Manifest,
+        read: impl Fn() -> Result<Archive, String> + Send + Sync + 'static,
+    ) -> Self {
+        let read = Arc::new(read);
+        let (guest, read_guest) = (manifest.guest, read.clone());
+        let module = move || Ok(read_guest()?.part(&guest).to_vec());
+        let asset = |asset: &NamedPart| (asset.name.clone(), asset.part.digest);
+        Self {
+            module: GuestModule::lazy(manifest.guest.digest, module),
+            assets: manifest.assets.iter().map(asset).collect(),
+            fetch: Box::new(move || Ok(read()?.package())),
+        }
+    }
+}
+
+impl From<Package> for StoredPackage {
+    /// One that is in memory, and stays there.
+    fn from(package: Package) -> Self {
+        let asset = |asset: &Asset| (asset.name.clone(), asset.digest);
+        Self {
+            module: package.module.clone(),
+            assets: package.assets.iter().map(asset).collect(),
+            fetch: Box::new(move || Ok(package.clone())),
+        }
+    }
 }
 
 /// What a load may use, and when it is to stop.
@@ -89,6 +132,9 @@ pub enum ModelError {
     /// The host failed.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The package's bytes are not to be had. The host failed.
+    #[error("{0}")]
+    Package(String),
 }
 
 impl ModelError {
@@ -96,7 +142,7 @@ impl ModelError {
     pub fn is_host_fault(&self) -> bool {
         match self {
             Self::Engine(error) => error.is_host_fault(),
-            Self::Fault(_) | Self::Cache(_) => true,
+            Self::Fault(_) | Self::Cache(_) | Self::Package(_) => true,
             Self::Load(_)
             | Self::Input(_)
             | Self::Request(_)
@@ -107,31 +153,25 @@ impl ModelError {
 }
 
 impl Model {
-    /// Makes a package ready: compiles its guest and loads it, or takes both from the cache.
-    /// `compiling` is called before the former, which takes seconds, and what it gives is dropped
-    /// after it.
+    /// Makes a package ready: compiles its guest and loads it, or takes both from the cache; then the
+    /// bytes of a stored one are not read. `compiling` is called before the former, which takes seconds,
+    /// and what it gives is dropped after it.
     ///
     /// # Errors
     /// When the package is refused, when its guest fails to load it within `terms`, and when the host
     /// fails.
     pub fn open<G>(
         engine: &Engine,
-        package: Package,
+        package: impl Into<StoredPackage>,
         terms: impl Into<LoadTerms>,
         compiling: impl FnOnce() -> G,
     ) -> Result<Self, ModelError> {
-        let code = engine.code(&package.module, compiling)?;
-        let key = model_key(engine, &package);
-        let (described, _) = image(engine, &code, &package, &key, &[], &terms.into())?;
-        let package = described.signature().needs_shapes().then_some(package);
-        Ok(Self {
-            engine: engine.clone(),
-            code,
-            package,
-            key,
-            described,
-            planned: Mutex::default(),
-        })
+        let StoredPackage { module, assets, fetch } = package.into();
+        let code = engine.code(&module, compiling)?;
+        let key = model_key(engine, &module, &assets);
+        let (described, _) = image(engine, &code, fetch.as_ref(), &key, &[], &terms.into())?;
+        let fetch = described.signature().needs_shapes().then_some(fetch);
+        Ok(Self { engine: engine.clone(), code, fetch, key, described, planned: Mutex::default() })
     }
 
     /// What the model takes and gives.
@@ -168,8 +208,8 @@ impl Model {
         if found > limits.input_bytes {
             return Err(ModelError::InputTooLarge { found, allowed: limits.input_bytes });
         }
-        let (image, loaded) = match &self.package {
-            Some(package) => self.planned(package, &shape_specs(tensors), &load_terms.into())?,
+        let (image, loaded) = match &self.fetch {
+            Some(fetch) => self.planned(fetch, &shape_specs(tensors), &load_terms.into())?,
             None => (self.described.clone(), false),
         };
         let (found, allowed) = (image.len_bytes(), limits.memory_bytes);
@@ -181,7 +221,7 @@ impl Model {
 
     fn planned(
         &self,
-        package: &Package,
+        fetch: &Fetch,
         shapes: &[TensorSpec<'_>],
         terms: &LoadTerms,
     ) -> Result<(Arc<ModelImage>, bool), ModelError> {
@@ -195,7 +235,7 @@ impl Model {
             return Ok((image, false));
         }
         drop(planned); // others go on while this one loads; two that load the same agree
-        let image = image(&self.engine, &self.code, package, &self.key, shapes, terms)?;
+        let image = image(&self.engine, &self.code, fetch, &self.key, shapes, terms)?;
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         planned.push((key, image.0.clone()));
         if planned.len() > SHAPE_IMAGES_MAX {
@@ -268,7 +308,7 @@ const MEMORY_FILE: &str = "memory.img";
 fn image(
     engine: &Engine,
     code: &Arc<Code>,
-    package: &Package,
+    fetch: &Fetch,
     model: &Digest,
     shapes: &[TensorSpec<'_>],
     terms: &LoadTerms,
@@ -283,11 +323,18 @@ fn image(
     if let Some(image) = cache.get(Kind::Image, model, &key, &[MEMORY_FILE])?.and_then(open) {
         return Ok((image, false));
     }
+    if terms.limits.fuel == 0 {
+        // As it would end: entering the guest takes fuel. But no package is unpacked for that.
+        let (verdict, usage) = (Verdict::OutOfFuel, Usage::default());
+        return Err(ModelError::Load(Box::new(Outcome { verdict, usage, log: String::new() })));
+    }
+    let package = fetch().map_err(ModelError::Package)?;
     let assets: Vec<_> =
         package.assets.iter().map(|asset| (asset.name.as_str(), &*asset.bytes)).collect();
     let request = LoadRequest { assets: &assets, shapes, parameters: &[] };
     let mut loaded = load(code, &request, &terms.limits, &terms.cancel)?
         .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
+    drop(package); // the guest has its copy
     let mut meta = ImageMeta {
         digest: Digest::from_bytes([0; 32]), // follows below
         globals: loaded.globals.clone(),
@@ -304,18 +351,18 @@ fn image(
         meta
     })?;
     drop(loaded);
-    // One more than the shapes: the model without any.
-    cache.evict(Kind::Image, model, SHAPE_IMAGES_MAX + 1)?;
+    // The model without shapes stays: it is what the next one opens the model with, for nothing.
+    cache.evict(Kind::Image, model, &shapes_key(&[]), SHAPE_IMAGES_MAX)?;
     let lost = || HostFault::Engine(wasmtime::format_err!("one file was asked for"));
     Ok((open(opened).ok_or_else(lost)?, true))
 }
 
 /// What a model is: its guest, its assets, and the rules that it runs by.
-fn model_key(engine: &Engine, package: &Package) -> Digest {
+fn model_key(engine: &Engine, module: &GuestModule, assets: &[(String, Digest)]) -> Digest {
     let mut hasher = Hasher::new("fuelbox model 1");
-    hasher.field(engine.profile().as_bytes()).field(package.module.digest().as_bytes());
-    for asset in &package.assets {
-        hasher.field(asset.name.as_bytes()).field(asset.digest.as_bytes());
+    hasher.field(engine.profile().as_bytes()).field(module.digest().as_bytes());
+    for (name, digest) in assets {
+        hasher.field(name.as_bytes()).field(digest.as_bytes());
     }
     hasher.finish()
 }

@@ -89,15 +89,27 @@ pub(crate) struct Checked {
     pub(crate) published: Arc<Published>,
     pub(crate) input: Arc<Input>,
     pub(crate) limits: JobLimits,
-    /// Most fuel of a load, when these shapes are new.
+    /// Most fuel of a load, when these shapes are new or may be when the job starts.
     pub(crate) load_limit: Option<u64>,
     /// What has to be held.
     pub(crate) price: Credits,
     /// That price, held against the limit of the request's access key, if it has one.
     pub(crate) spend: Option<SpendHold>,
     pub(crate) prices: Arc<PriceList>,
+    /// What the run and a load for new shapes will probably burn.
     pub(crate) expected_fuel: u64,
+    pub(crate) wait: Wait,
     pub(crate) now_unix_ms: u64,
+}
+
+/// Who waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Its caller, for seconds at most.
+    Prompt,
+    /// Nobody, and it may wait for long. Shapes that are paid for now may be forgotten when its turn
+    /// comes: it can always pay for their load, and never ends for want of that.
+    Submitted,
 }
 
 /// Checks a request against its package and the host's limits, and prices it.
@@ -106,6 +118,7 @@ pub(crate) fn check(
     published: Arc<Published>,
     host: &HostLimits,
     prices: Arc<PriceList>,
+    wait: Wait,
     now_unix_ms: u64,
 ) -> Result<Checked, JobError> {
     let signature = published.signature();
@@ -138,13 +151,23 @@ pub(crate) fn check(
     within("memory", limits.memory_bytes, host.memory_bytes)?;
     within("load fuel", wanted_load, host.load_fuel)?;
     let shapes = shapes_digest(&inputs);
-    let load_limit = published.is_new(&shapes).then_some(wanted_load);
+    let is_new = published.is_new(&shapes);
+    let may_load = match wait {
+        Wait::Prompt => is_new,
+        Wait::Submitted => published.signature().needs_shapes(),
+    };
+    let load_limit = may_load.then_some(wanted_load);
     let run = prices.schedule.run(limits.fuel, limits.memory_bytes)?;
     let load = load_limit.map_or(Ok(Credits::ZERO), |fuel| prices.schedule.load(fuel))?;
     let price = run.checked_add(load).ok_or(PriceError::Overflow { fuel: limits.fuel })?;
     // The limit is a publisher's twice of what it measured, where nobody chose one.
     let expected_fuel = published.expected_fuel(&shapes).unwrap_or(limits.fuel / 2);
     let expected_fuel = expected_fuel.min(limits.fuel);
+    let expected_load = match is_new {
+        true => published.expected_load_fuel(wanted_load).saturating_add(published.unpack_fuel()),
+        false => 0,
+    };
+    let expected_fuel = expected_fuel.saturating_add(expected_load);
     Ok(Checked {
         id: JobId::new(),
         request,
@@ -156,6 +179,7 @@ pub(crate) fn check(
         spend: None,
         prices,
         expected_fuel,
+        wait,
         now_unix_ms,
     })
 }
@@ -180,16 +204,15 @@ fn check_key(key: &str) -> Result<(), JobError> {
 }
 
 impl Checked {
-    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits, `prompt`
-    /// says that its caller waits as well.
-    pub(crate) fn ticket(&self, bytes: u64, prompt: bool) -> Ticket {
+    /// What the queue has to know. `bytes` is what the job keeps in memory while it waits.
+    pub(crate) fn ticket(&self, bytes: u64) -> Ticket {
         Ticket {
             id: self.id,
             account: self.request.account.clone(),
             priority: self.request.priority,
             expected_fuel: self.expected_fuel,
             bytes,
-            prompt,
+            prompt: self.wait == Wait::Prompt,
         }
     }
 

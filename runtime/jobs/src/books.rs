@@ -88,7 +88,7 @@ pub(crate) struct JobRow {
     pub(crate) seed: u64,
     pub(crate) fuel_limit: u64,
     pub(crate) memory_limit: u64,
-    /// Most fuel of a load that the job pays for; none when its shapes were not new.
+    /// Most fuel of a load that the job pays for; none when nothing is held for one.
     pub(crate) load_limit: Option<u64>,
     pub(crate) hold: Credits,
     pub(crate) input: Digest,

@@ -1,4 +1,4 @@
-//! The catalogue: published packages, their models, and the shapes that they are prepared for.
+//! The catalogue: published packages and their models.
 //!
 //! What is in memory of a package is what the store says of it: whoever changes a package says so here,
 //! and what was read before is not kept.
@@ -6,11 +6,9 @@
 //! Models are opened when their first job comes and closed when others are used more. What is open
 //! changes no job's output, fuel or bill.
 
-use crate::{fault::HostFault, records::Records, tables::Tables};
+use crate::{fault::HostFault, records::Records, shapes::Shapes, tables::Tables};
 use fuelbox_digest::Digest;
-use fuelbox_engine::{
-    Archive, Engine, JobLimits, Manifest, Model, Signature, constants::SHAPE_IMAGES_MAX,
-};
+use fuelbox_engine::{Archive, Engine, JobLimits, Manifest, Model, Signature, StoredPackage};
 use fuelbox_ledger::{AccountId, Ledger};
 use std::{
     collections::{HashMap, HashSet},
@@ -32,13 +30,19 @@ pub(crate) struct Published {
     pub(crate) quotes: HashMap<Digest, Quote>,
     /// Who may see and run it, besides its publisher; none: everybody.
     readers: RwLock<Option<Vec<AccountId>>>,
-    /// Shapes that somebody paid for, the one used last at the end.
-    shapes: Mutex<Vec<Digest>>,
+    /// What it is loaded for.
+    pub(crate) shapes: Shapes,
     model: Mutex<Option<Arc<Model>>>,
     used: AtomicU64,
     /// Fuel of the job that ended last; 0 before the first.
     last_fuel: AtomicU64,
+    /// Fuel of the load that came to its end last: at first, of the one paid for last, in publishing or
+    /// by a job.
+    last_load_fuel: AtomicU64,
 }
+
+/// Unpacking and hashing a byte of a package takes about 2 ns, a unit of fuel 0.2 ns.
+const UNPACK_FUEL_PER_BYTE: u64 = 10;
 
 /// What a job with these shapes took when its package was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +60,10 @@ impl Published {
         publisher: AccountId,
         quotes: HashMap<Digest, Quote>,
         readers: Option<Vec<AccountId>>,
-        shapes: Vec<Digest>,
+        paid_shapes: Vec<Digest>,
+        last_load_fuel: u64,
     ) -> Self {
-        let (shapes, model) = (Mutex::new(shapes), Mutex::new(None));
+        let (shapes, model) = (Shapes::new(paid_shapes), Mutex::new(None));
         Self {
             digest,
             manifest,
@@ -69,6 +74,7 @@ impl Published {
             model,
             used: AtomicU64::new(0),
             last_fuel: AtomicU64::new(0),
+            last_load_fuel: AtomicU64::new(last_load_fuel),
         }
     }
 
@@ -94,57 +100,40 @@ impl Published {
         self.quotes.get(shapes).map(|quote| quote.fuel).or_else(last)
     }
 
+    /// What a load for new shapes will probably burn, when it may burn so much at most: as much as the
+    /// last one.
+    pub(crate) fn expected_load_fuel(&self, limit: u64) -> u64 {
+        match self.last_load_fuel.load(Ordering::Relaxed) {
+            // Nobody knows: no load of a package burns nothing.
+            0 => limit / 2,
+            fuel => fuel.min(limit),
+        }
+    }
+
+    /// What a load takes of a worker beside its fuel, in fuel: its package is read and unpacked. No part
+    /// of a bill, so that the price of a load does not depend on what is in the cache.
+    pub(crate) fn unpack_fuel(&self) -> u64 {
+        let Manifest { guest, assets, golden, .. } = &self.manifest;
+        let assets = assets.iter().map(|asset| asset.part.size_bytes);
+        let golden = golden.iter().map(|case| case.input.size_bytes);
+        let bytes = assets.chain(golden).fold(guest.size_bytes, u64::saturating_add);
+        bytes.saturating_mul(UNPACK_FUEL_PER_BYTE)
+    }
+
+    /// Notes what a load burned that came to its end. One that failed says nothing of the next: its
+    /// limit may have been anything.
+    pub(crate) fn loaded(&self, fuel: u64) {
+        self.last_load_fuel.store(fuel, Ordering::Relaxed);
+    }
+
     /// Notes what a job burned.
     pub(crate) fn burned(&self, fuel: u64) {
         self.last_fuel.store(fuel, Ordering::Relaxed);
     }
 
-    /// Whether a load for these shapes would be new.
+    /// Whether nobody has paid for a load for these shapes.
     pub(crate) fn is_new(&self, shapes: &Digest) -> bool {
-        let known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        self.signature().needs_shapes() && !known.contains(shapes)
-    }
-
-    /// Notes that shapes are used, and gives a claim to them when they were new. The engine keeps the
-    /// images of as many shapes, in the same order: so whoever makes it load anew has paid for that.
-    pub(crate) fn use_shapes(self: &Arc<Self>, shapes: &Digest) -> Option<NewShapes> {
-        if !self.signature().needs_shapes() {
-            return None;
-        }
-        let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = known.iter().position(|other| other == shapes);
-        if let Some(at) = at {
-            known.remove(at);
-        }
-        known.push(*shapes);
-        if known.len() > SHAPE_IMAGES_MAX {
-            known.remove(0);
-        }
-        let new = || NewShapes { published: self.clone(), shapes: *shapes, paid: false };
-        at.is_none().then(new)
-    }
-}
-
-/// Shapes that a job is the first to bring. Unless it pays for them, they are new to the next one.
-pub(crate) struct NewShapes {
-    published: Arc<Published>,
-    pub(crate) shapes: Digest,
-    paid: bool,
-}
-
-impl NewShapes {
-    /// They are prepared, and paid for.
-    pub(crate) fn paid(mut self) {
-        self.paid = true;
-    }
-}
-
-impl Drop for NewShapes {
-    fn drop(&mut self) {
-        if !self.paid {
-            let known = self.published.shapes.lock();
-            known.unwrap_or_else(PoisonError::into_inner).retain(|other| *other != self.shapes);
-        }
+        self.signature().needs_shapes() && !self.shapes.is_paid(shapes)
     }
 }
 
@@ -260,30 +249,17 @@ impl Catalogue {
         Some(Leaving { catalogue: self, digest: *digest })
     }
 
-    /// A package's model, opened when it is not.
+    /// A package's model, opened when it is not. Its file is read for what is not in the cache alone.
     pub(crate) fn model(&self, published: &Published) -> Result<Arc<Model>, HostFault> {
         published.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         let mut model = published.model.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = &*model {
             return Ok(model.clone());
         }
-        let path = self.path(&published.digest);
-        let lost = |error: io::Error| HostFault::Package {
-            digest: published.digest,
-            text: error.to_string(),
-        };
-        let file = fs::File::open(path).map_err(lost)?;
-        let archive = Archive::read(BufReader::new(file)).map_err(|error| HostFault::Package {
-            digest: published.digest,
-            text: error.to_string(),
-        })?;
-        let found = archive.manifest().digest();
-        if found != published.digest {
-            let text = format!("its file has the package {found}");
-            return Err(HostFault::Package { digest: published.digest, text });
-        }
+        let (path, digest) = (self.path(&published.digest), published.digest);
+        let stored = StoredPackage::new(&published.manifest, move || read(&path, &digest));
         // It loaded when it was published; a load that fails now is this host's doing.
-        let opened = Model::open(&self.engine, archive.package(), &JobLimits::default(), || ())?;
+        let opened = Model::open(&self.engine, stored, &JobLimits::default(), || ())?;
         let opened = Arc::new(opened);
         *model = Some(opened.clone());
         drop(model);
@@ -319,6 +295,19 @@ impl Catalogue {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Only whole entries are ever added.
         self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a package's file.
+fn read(path: &Path, digest: &Digest) -> Result<Archive, String> {
+    let lost = |text: String| format!("package {digest}: {text}");
+    let file = fs::File::open(path).map_err(|error| lost(error.to_string()))?;
+    let archive = Archive::read(BufReader::new(file)).map_err(|error| lost(error.to_string()))?;
+    let found = archive.manifest().digest();
+    if found == *digest {
+        Ok(archive)
+    } else {
+        Err(lost(format!("its file has the package {found}")))
     }
 }
 

@@ -17,9 +17,41 @@ pub(crate) struct Work<'a> {
     pub(crate) parameters: &'a [OwnedParameter],
     pub(crate) limits: JobLimits,
     pub(crate) seed: u64,
-    /// Most fuel of a load for these shapes, when this job pays for one.
-    pub(crate) load_limit: Option<u64>,
+    pub(crate) load: Load,
     pub(crate) cancel: &'a Cancel,
+}
+
+/// Who answers for a load for a job's shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// The host: it was paid for, or the model has one image for all shapes.
+    Host,
+    /// The job, with this much fuel at most, also when the image is there already.
+    Job(u64),
+    /// The job, with this much fuel at most, when it has to make the image itself.
+    IfMade(u64),
+    /// Nobody: without an image the job ends as a load without fuel.
+    Nobody,
+}
+
+impl Load {
+    /// Its fuel limit. Without fuel a load ends before it begins.
+    fn fuel_limit(self) -> u64 {
+        match self {
+            Self::Host => JobLimits::default().fuel,
+            Self::Job(limit) | Self::IfMade(limit) => limit,
+            Self::Nobody => 0,
+        }
+    }
+
+    /// What is billed of a load's fuel. `made`: the job's own load took it.
+    fn billed(self, fuel: u64, made: bool) -> Option<u64> {
+        match self {
+            Self::Host | Self::Nobody => None,
+            Self::Job(limit) => Some(fuel.min(limit)),
+            Self::IfMade(_) => made.then_some(fuel),
+        }
+    }
 }
 
 /// What the box did.
@@ -29,7 +61,9 @@ pub(crate) struct Executed {
     pub(crate) image: Digest,
     /// Fuel of the load that this job pays for.
     pub(crate) load_fuel: Option<u64>,
-    /// Whether the load left an image for jobs to come.
+    /// Fuel that a load burned for this job, whoever pays; none when there was no load.
+    pub(crate) load_burned: Option<u64>,
+    /// Whether there is an image for jobs to come.
     pub(crate) prepared: bool,
 }
 
@@ -38,15 +72,14 @@ pub(crate) struct Executed {
 /// # Errors
 /// The host's own failures. What the guest and the caller did is in the outcome.
 pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
-    let Work { model, inputs, parameters, limits, seed, load_limit, cancel } = work;
-    let default = JobLimits::default();
-    let load = JobLimits { fuel: load_limit.unwrap_or(default.fuel), ..default };
-    let terms = LoadTerms { limits: load, cancel: (*cancel).clone() };
+    let Work { model, inputs, parameters, limits, seed, load, cancel } = work;
+    let load_limits = JobLimits { fuel: load.fuel_limit(), ..JobLimits::default() };
+    let terms = LoadTerms { limits: load_limits, cancel: (*cancel).clone() };
     let own_image = model.image().digest();
     // Ended before a run: nothing of it but the load is used, wherever it ended.
-    let ended = |verdict, log, load_fuel| {
+    let ended = |verdict, log, load_fuel, load_burned| {
         let outcome = Outcome { verdict, usage: Usage::default(), log };
-        Executed { outcome, image: own_image, load_fuel, prepared: false }
+        Executed { outcome, image: own_image, load_fuel, load_burned, prepared: false }
     };
     let refused = |error: &ModelError| Verdict::GuestError {
         status: Status::InvalidInput,
@@ -57,8 +90,9 @@ pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
     let prepared = match model.prepare(inputs, parameters, &unlimited, terms) {
         Ok(prepared) => prepared,
         Err(ModelError::Load(outcome)) => {
-            let load_fuel = load_limit.map(|_| outcome.usage.fuel);
-            return Ok(ended(outcome.verdict, outcome.log, load_fuel));
+            let fuel = outcome.usage.fuel;
+            let billed = load.billed(fuel, true);
+            return Ok(ended(outcome.verdict, outcome.log, billed, Some(fuel)));
         }
         // The caller's request is beyond what it allowed itself. The same on every host, so it has
         // a verdict and a receipt like all else. Seen before a load.
@@ -67,22 +101,30 @@ pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
             | ModelError::Request(_)
             | ModelError::InputTooLarge { .. }
             | ModelError::MemoryLimit { .. }),
-        ) => return Ok(ended(refused(&error), String::new(), load_limit.map(|_| 0))),
-        Err(error @ (ModelError::Engine(_) | ModelError::Fault(_) | ModelError::Cache(_))) => {
-            return Err(error);
-        }
+        ) => return Ok(ended(refused(&error), String::new(), load.billed(0, false), None)),
+        Err(
+            error @ (ModelError::Engine(_)
+            | ModelError::Fault(_)
+            | ModelError::Cache(_)
+            | ModelError::Package(_)),
+        ) => return Err(error),
     };
-    let image = prepared.image();
-    let load_fuel = load_limit.map(|limit| image.load_usage().fuel.min(limit));
+    let (image, made) = (prepared.image(), prepared.loaded());
+    let fuel = image.load_usage().fuel;
+    let load_burned = made.then_some(fuel);
+    let load_fuel = load.billed(fuel, made);
     // The image may have been there already; where it was not, this load would not have ended.
-    if load_limit.is_some_and(|limit| image.load_usage().fuel > limit) {
-        return Ok(ended(Verdict::OutOfFuel, String::new(), load_fuel));
+    if let Load::Job(limit) = *load
+        && fuel > limit
+    {
+        return Ok(ended(Verdict::OutOfFuel, String::new(), load_fuel, load_burned));
     }
     let (found, allowed) = (image.len_bytes(), limits.memory_bytes);
     if found > allowed {
         let error = ModelError::MemoryLimit { found, allowed };
-        return Ok(Executed { prepared: true, ..ended(refused(&error), String::new(), load_fuel) });
+        let ended = ended(refused(&error), String::new(), load_fuel, load_burned);
+        return Ok(Executed { prepared: true, ..ended });
     }
     let outcome = prepared.run(limits, *seed, cancel)?;
-    Ok(Executed { outcome, image: image.digest(), load_fuel, prepared: true })
+    Ok(Executed { outcome, image: image.digest(), load_fuel, load_burned, prepared: true })
 }

@@ -98,6 +98,12 @@ pub enum JobError {
     /// No room.
     #[error(transparent)]
     Busy(#[from] Full),
+    /// Its shapes were paid for when it came, and made room for others before it began: nothing is held
+    /// for their load.
+    #[error(
+        "the load for these input shapes was forgotten while the job waited: send it again, it holds the price of one then"
+    )]
+    Forgotten,
     /// The deadline or the caller ended the job before it began.
     #[error("the job was cancelled before it began")]
     CancelledEarly,

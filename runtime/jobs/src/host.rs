@@ -3,7 +3,7 @@
 use crate::{
     access::{Access, AccessCache},
     accounts::{self, house_accounts},
-    admit::{Checked, check},
+    admit::{Checked, Wait, check},
     blobs::{BlobFolder, Blobs},
     books::{Blob, Books, Hold},
     catalogue::Catalogue,
@@ -188,7 +188,7 @@ impl Host {
         request: JobRequest,
         answer: impl FnOnce(Result<Finished, JobError>) + Send + 'static,
     ) -> Result<Started, JobError> {
-        let mut checked = self.check(request)?;
+        let mut checked = self.check(request, Wait::Prompt)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
@@ -199,7 +199,7 @@ impl Host {
             }
         };
         let bytes = checked.input.bytes();
-        let ticket = checked.ticket(bytes, true);
+        let ticket = checked.ticket(bytes);
         self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let reservation = shared.books.ledger.reserve(&checked.request.account, checked.price)?;
@@ -224,14 +224,14 @@ impl Host {
     /// # Errors
     /// When the job is refused.
     pub fn submit(&self, request: JobRequest) -> Result<JobRecord, JobError> {
-        let mut checked = self.check(request)?;
+        let mut checked = self.check(request, Wait::Submitted)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
             Key::Taken(guard) => Some(guard),
             Key::Done(id) => return self.job(&id),
         };
-        let ticket = checked.ticket(0, false);
+        let ticket = checked.ticket(0);
         self.hold_spend(&mut checked)?;
         shared.queue.room(&ticket)?;
         let digest = checked.input.digest();
@@ -255,7 +255,7 @@ impl Host {
         self.job(&id)
     }
 
-    fn check(&self, request: JobRequest) -> Result<Checked, JobError> {
+    fn check(&self, request: JobRequest, wait: Wait) -> Result<Checked, JobError> {
         let shared = &self.shared;
         let published = shared
             .catalogue
@@ -266,7 +266,8 @@ impl Host {
                     || published.is_visible_to(&request.account)
             })
             .ok_or_else(|| JobError::UnknownPackage { found: request.package.to_string() })?;
-        check(request, published, &self.limits, shared.prices.clone(), shared.now_unix_ms())
+        let (prices, now) = (shared.prices.clone(), shared.now_unix_ms());
+        check(request, published, &self.limits, prices, wait, now)
     }
 
     /// Holds the price against the limit of the access key. Before the look at the queue: one that is

@@ -30,6 +30,7 @@ mod publishers;
 mod spending;
 mod webhooks;
 mod views;
+mod shapes;
 mod catalogue;
 mod claims;
 mod packages;

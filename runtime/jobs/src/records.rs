@@ -181,12 +181,14 @@ impl<'a> Records<'a> {
 
     /// A package with all that jobs of it need.
     pub(crate) fn published(&self, digest: &Digest) -> Result<Option<Published>, HostFault> {
-        let sql = "SELECT manifest, publisher, visibility FROM package WHERE digest = ?1";
+        let sql =
+            "SELECT manifest, publisher, visibility, load_fuel FROM package WHERE digest = ?1";
         let mut select = self.connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, visibility(row, 2)?))
+            let (manifest, publisher) = (row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?);
+            Ok((manifest, publisher, visibility(row, 2)?, unsigned(row, 3)?))
         };
-        let Some((manifest, publisher, visibility)) =
+        let Some((manifest, publisher, visibility, published_load_fuel)) =
             select.query_row([digest.as_bytes()], read).optional()?
         else {
             return Ok(None);
@@ -195,16 +197,20 @@ impl<'a> Records<'a> {
         let manifest = Manifest::parse(&manifest).map_err(|error| damaged(error.to_string()))?;
         let publisher = tables::parsed(&publisher)?;
         let quotes = self.quotes(digest)?;
-        let sql = "SELECT shapes FROM shape WHERE package = ?1 ORDER BY paid_unix_ms";
+        let sql = "SELECT shapes, load_fuel FROM shape WHERE package = ?1 ORDER BY paid_unix_ms";
         let mut select = self.connection.prepare_cached(sql)?;
-        let shapes =
-            select.query_map([digest.as_bytes()], |row| Ok(Digest::from_bytes(row.get(0)?)))?;
-        let shapes = shapes.collect::<Result<_, _>>()?;
+        let shapes = select.query_map([digest.as_bytes()], |row| {
+            Ok((Digest::from_bytes(row.get(0)?), unsigned(row, 1)?))
+        })?;
+        let (shapes, load_fuels) = shapes.collect::<Result<(Vec<_>, Vec<_>), _>>()?;
+        let last_load_fuel = load_fuels.last().copied().unwrap_or(published_load_fuel);
         let readers = match visibility {
             Visibility::Public => None,
             Visibility::Private => Some(self.readers(digest)?),
         };
-        Ok(Some(Published::new(*digest, manifest, publisher, quotes, readers, shapes)))
+        let published =
+            Published::new(*digest, manifest, publisher, quotes, readers, shapes, last_load_fuel);
+        Ok(Some(published))
     }
 
     /// What jobs of a package took when it was published, by the digest of their shapes.

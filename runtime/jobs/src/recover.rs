@@ -71,6 +71,7 @@ fn requeued(
         id: job.id,
         account: job.account.clone(),
         priority: job.priority,
+        // Its shapes are not at hand: if they are new, its load counts when it is done.
         expected_fuel: job.fuel_limit / 2,
         bytes: 0,
         prompt: false,

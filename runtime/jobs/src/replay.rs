@@ -4,7 +4,7 @@
 //! Needs no data folder and no money: an auditor has a package, an input and a receipt.
 
 use crate::{
-    execute::{Work, execute},
+    execute::{Load as LoadBy, Work, execute},
     price::{PriceError, Schedule},
     worker::{assets, receipt_limits, verdict_kind},
 };
@@ -109,7 +109,7 @@ pub fn replay(
         parameters,
         limits,
         seed: receipt.seed,
-        load_limit: receipt.load.map(|load| load_limit(receipt, load)),
+        load: receipt.load.map_or(LoadBy::Host, |load| LoadBy::Job(load_limit(receipt, load))),
         cancel: &Cancel::default(),
     };
     let executed = execute(&work)?;

@@ -6,12 +6,12 @@
 use crate::{
     admit::{Admitted, Answer, Input, Source},
     books::{Blob, Hold, JobResult, JobRow, Settlement},
-    catalogue::NewShapes,
     claims::Claim,
-    execute::{Executed, Work, execute},
+    execute::{Executed, Load, Work, execute},
     fault::{HostFault, JobError},
     job::{End, Finished, JobRecord, Settled, State, Times},
     queue::Ticket,
+    shapes::{self, Use},
     shared::Shared,
     steps::{Step, reach},
     tables::INLINE_BYTES_MAX,
@@ -65,7 +65,7 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     }
     let run = AssertUnwindSafe(|| run(shared, &mut job));
     let result = catch_unwind(run)
-        .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }));
+        .unwrap_or_else(|panic| Err(HostFault::Worker { text: last_words(panic.as_ref()) }.into()));
     if shared.interrupted().remove(&id) && is_cancelled(&result) {
         shared.queue.done(ticket, 0);
         if matches!(job.hold, Hold::Pending) {
@@ -76,19 +76,21 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     }
     match result {
         Ok(ran) => {
-            shared.queue.done(ticket, ran.result.fuel);
+            let unpack = job.published.unpack_fuel();
+            let load = ran.load_burned.map_or(0, |fuel| fuel.saturating_add(unpack));
+            shared.queue.done(ticket, ran.result.fuel.saturating_add(load));
             shared.live().remove(&id);
             job.published.burned(ran.result.fuel);
             settle(shared, job, ran);
         }
-        Err(fault) => {
+        Err(error) => {
             shared.queue.done(ticket, 0);
-            shared.drop_unstarted(job, State::Faulted, fault.into());
+            shared.drop_unstarted(job, State::Faulted, error);
         }
     }
 }
 
-fn is_cancelled(result: &Result<Ran, HostFault>) -> bool {
+fn is_cancelled(result: &Result<Ran, JobError>) -> bool {
     result.as_ref().is_ok_and(|ran| ran.result.state == State::Cancelled)
 }
 
@@ -110,12 +112,31 @@ struct Ran {
     outputs: Outputs,
     /// Its content in files.
     claims: Vec<Claim>,
-    new_shapes: Option<NewShapes>,
+    new_shapes: Option<shapes::Claim>,
+    /// Fuel of a load, whoever pays for it.
+    load_burned: Option<u64>,
     times: Times,
 }
 
+/// Notes that a job with these shapes starts: who answers for their load, and its claim to them when it is
+/// the first to bring them.
+fn start(job: &Admitted, shapes: &Digest) -> (Load, Option<shapes::Claim>) {
+    if !job.published.signature().needs_shapes() {
+        return (Load::Host, None);
+    }
+    let limit = job.row.load_limit;
+    match (job.published.shapes.start(shapes, limit.is_some()), limit) {
+        // Shapes that were paid for since the job was admitted cost it nothing.
+        (Use::Paid, _) => (Load::Host, None),
+        (Use::First(claim), Some(limit)) => (Load::Job(limit), Some(claim)),
+        (Use::Beside, Some(limit)) => (Load::IfMade(limit), None),
+        // Those that were forgotten since: no price was held for them.
+        (Use::NothingHeld | Use::First(_) | Use::Beside, _) => (Load::Nobody, None),
+    }
+}
+
 /// Runs an admitted job, and makes all that its settlement takes.
-fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
+fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, JobError> {
     let waits = matches!(job.hold, Hold::Reserved(_));
     let input = match &job.input {
         Source::Memory(input) => input.clone(),
@@ -123,7 +144,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
     };
     let model = shared.catalogue.model(&job.published)?;
     let shapes = shapes_digest(&input.tensors);
-    let new = job.published.use_shapes(&shapes);
+    let (load, new) = start(job, &shapes);
     let limits = JobLimits {
         fuel: job.row.fuel_limit,
         memory_bytes: job.row.memory_limit,
@@ -135,14 +156,15 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
         parameters: &job.parameters,
         limits,
         seed: job.row.seed,
-        // Shapes that became known since the job was admitted cost it nothing. Those that were
-        // forgotten since cost the host: no price was held for them.
-        load_limit: job.row.load_limit.filter(|_| new.is_some()),
+        load,
         cancel: &job.cancel,
     };
     let started = Instant::now();
     let waited = started.duration_since(job.since);
-    let executed = execute(&work)?;
+    let executed = execute(&work).map_err(HostFault::from)?;
+    if load == Load::Nobody && executed.load_burned.is_some() {
+        return Err(JobError::Forgotten);
+    }
     let ran = started.elapsed();
     reach(Step::Executed);
     let expires_unix_ms = shared.expires();
@@ -161,8 +183,13 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
     if job.row.key.is_none() {
         job.row.request = input_digest;
     }
+    // A load that failed leaves the shapes to the next one.
     let new_shapes = new.filter(|_| executed.prepared);
-    let Executed { outcome: Outcome { verdict, usage, log }, image, load_fuel, .. } = executed;
+    let Executed { outcome, image, load_fuel, load_burned, prepared } = executed;
+    if let (true, Some(fuel)) = (prepared, load_burned) {
+        job.published.loaded(fuel);
+    }
+    let Outcome { verdict, usage, log } = outcome;
     let (name, kind, detail) = (verdict.name(), verdict_kind(&verdict), verdict.detail());
     let (state, replayable) = (state(&verdict), verdict.replayable());
     let outputs = match verdict {
@@ -240,7 +267,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, HostFault> {
         log,
         blobs,
     };
-    Ok(Ran { result, outputs, claims, new_shapes, times: Times { waited, ran } })
+    Ok(Ran { result, outputs, claims, new_shapes, load_burned, times: Times { waited, ran } })
 }
 
 /// A model's assets as receipts have them.
@@ -324,7 +351,7 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
         drop((key, claims));
         match &result {
             Ok(()) => {
-                new_shapes.into_iter().for_each(NewShapes::paid);
+                new_shapes.into_iter().for_each(shapes::Claim::paid);
                 spend.into_iter().for_each(|spend| spend.settled(credits));
             }
             Err(error) if !waits => desk.void_later(id, error.to_string(), spend),

@@ -321,6 +321,7 @@ impl From<JobError> for Refusal {
             JobError::Spend(error) => error.into(),
             JobError::Price(error) => error.into(),
             JobError::Busy(full) => full.into(),
+            JobError::Forgotten => Self::new(Code::Busy, sentence).retry_after(BUSY_RETRY),
             JobError::CancelledEarly => Self::new(Code::Deadline, sentence),
             JobError::Ended { state, .. } => {
                 Self::new(Code::Conflict, sentence).with("state", state)

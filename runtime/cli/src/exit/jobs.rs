@@ -110,9 +110,10 @@ impl From<JobError> for Failure {
             | JobError::Key { .. }
             | JobError::KeyReused { .. }
             | JobError::Ended { .. } => Exit::BadInput,
-            JobError::Limit { .. } | JobError::InFlight { .. } | JobError::CancelledEarly => {
-                Exit::Limit
-            }
+            JobError::Limit { .. }
+            | JobError::InFlight { .. }
+            | JobError::Forgotten
+            | JobError::CancelledEarly => Exit::Limit,
             JobError::Rejected(error) => Exit::of_rejected(error),
             JobError::Spend(error) => Exit::of_spend(error),
             JobError::Price(error) => Exit::of_price(error),
@@ -217,6 +218,7 @@ mod tests {
             (Rejected::UnknownAccount { account: account() }.into(), 3),
             (JobError::UnknownJob { found: "7".into() }.into(), 3),
             (JobError::Busy(Full::Jobs { jobs: 2, allowed: 1 }).into(), 5),
+            (JobError::Forgotten.into(), 5),
             (JobError::Fault(HostFault::Books("x".into())).into(), 6),
             (PriceError::Format { found: "fuelbox-prices/2".into() }.into(), 3),
             (FolderError::from(open("x")).into(), 6),

@@ -111,6 +111,53 @@ pub fn shaped() -> Guest {
     }
 }
 
+/// As [`shaped`], with a load that never ends when `x` has this many elements.
+pub fn endless_for(size: u8) -> Guest {
+    // Of the message, byte 12 counts the shapes, and byte 21 is the first dimension when that is below
+    // 251: see `docs/formats/guest-abi.md`.
+    let load = format!(
+        "(if (i32.and (i32.load8_u offset=12 (local.get 0))
+                      (i32.eq (i32.load8_u offset=21 (local.get 0)) (i32.const {size})))
+           (then (loop $forever (br $forever))))
+         {}",
+        burn(100_000)
+    );
+    Guest { load, ..shaped() }
+}
+
+/// Keeps the only worker of a host busy until it is dropped. Its account is `carol`, who is made for that.
+pub struct Block<'a> {
+    host: &'a Host,
+    job: fuelbox_jobs::JobId,
+}
+
+impl<'a> Block<'a> {
+    pub fn new(folder: &Path, host: &'a Host) -> Self {
+        let carol = account("carol");
+        if host.accounts().show(&carol).is_err() {
+            host.accounts().create(&carol, AccountKind::Caller).expect("created");
+            let id = "gift:carol".parse().expect("a transfer's name");
+            host.accounts().top_up(&carol, micros(1 << 40), id).expect("topped up");
+        }
+        let file = package(folder, "block", "1", &Guest::running("(loop $l (br $l))"));
+        let publication = host.publish(&account("pub"), &file, None).expect("published");
+        let mut wanted = JobRequest::new(carol, publication.digest, x(1.0));
+        wanted.limits.fuel = Some(900_000_000_000);
+        let job = host.submit(wanted).expect("a job").id;
+        while host.running() == 0 {
+            std::thread::yield_now();
+        }
+        Self { host, job }
+    }
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        self.host.cancel(&self.job).expect("it runs until now");
+    }
+}
+
+/// A request of `alice` for this package, with `x` of this size.
 pub fn sized(publication: &Publication, size: usize) -> JobRequest {
     let input = fp32("x", &[size as u64], &vec![1.0; size]);
     JobRequest::new(account("alice"), publication.digest, vec![input])
