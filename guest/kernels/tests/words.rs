@@ -124,7 +124,7 @@ fn the_documentations_example_is_a_block() {
     let call = Call::read(Kernel::Map, &block).unwrap();
     assert_eq!(call.write().unwrap(), block);
     let checked = call.check(1 << 16).unwrap();
-    assert_eq!(checked.fuel(), 23);
+    assert_eq!(checked.fuel(), 68);
     let mut memory = vec![0u32; 1 << 14];
     let x = [1.0f32, -1.0, 0.25, -0.25, -0.5, 0.0, 8.0, f32::INFINITY, -0.75, f32::NAN];
     x.iter().zip(&mut memory[0x400..]).for_each(|(x, word)| *word = x.to_bits());

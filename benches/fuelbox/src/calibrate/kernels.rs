@@ -2,8 +2,8 @@
 
 use super::Work;
 use fuelbox_kernels::{
-    Binary, Call, Conv, Depthwise, Gemm, Map, Op, Program, Right, Rows, RowsKind, Strides, Unary,
-    View, Window,
+    Binary, Call, Conv, Depthwise, Gemm, Map, Op, Pool, PoolKind, Program, Right, Rows, RowsKind,
+    Strides, Unary, View, Window,
 };
 use fuelbox_test_support::guest::Guest;
 
@@ -245,7 +245,158 @@ fn calls() -> Vec<(&'static str, u32, u32, Call)> {
         ("rows, mean square of 512", 2, 20, rows(RowsKind::MeanSquare, 512)),
     ];
     calls.extend(functions);
+    calls.extend(pieces());
     calls
+}
+
+/// Little work in many pieces, and vectors of which little is needed.
+fn pieces() -> Vec<(&'static str, u32, u32, Call)> {
+    const COUNT: u32 = 10_000;
+    const SIDE: i32 = 256;
+    let program = |ops: &[Op]| Program::new(ops).unwrap_or_default();
+    let (near, out) = (512 << 10, 1 << 20);
+    let column = [0, 0, 0, 0, 1, 1];
+    let gemm = |batch: u32, m: u32| {
+        Call::Gemm(Gemm {
+            batch: [1, batch],
+            m,
+            n: 1,
+            k: 0,
+            a: view(0, [0; 6]),
+            right: Right::Packed(view(near, [0; 6]).address),
+            c: view(out, [0, 0, 0, m as i32, 1, 1]),
+            program: program(&[]),
+        })
+    };
+    // 2 MB of numbers, each in a line of its own and 32 of them in rows.
+    let far = 17;
+    let gathered = Call::Gemm(Gemm {
+        batch: [1, 1],
+        m: 1,
+        n: 32,
+        k: 900,
+        a: view(0, [0; 6]),
+        right: Right::Strided(view(16 << 10, [0, 0, 0, 0, 32 * far, far])),
+        c: view(2 << 20, [0, 0, 0, 0, 32, 1]),
+        program: program(&[]),
+    });
+    let map = |[d3, d4, d5]: [u32; 3], input: Strides, ops: &[Op]| {
+        let strides = [0, 0, 0, (d4 * d5) as i32, d5 as i32, 1];
+        let dims = [1, 1, 1, d3, d4, d5];
+        Call::Map(Map {
+            dims,
+            input: view(0, input),
+            out: view(out, strides),
+            program: program(ops),
+        })
+    };
+    let array = Op::Tensor(Binary::Sub, view(near, [0, 0, 0, 1, 1, 0]));
+    let window = |images, output, kernel, left| Window {
+        images,
+        input: [SIDE as u32; 2],
+        output,
+        kernel,
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [0, left],
+    };
+    let conv = |window: Window| {
+        let [height, width] = window.output.map(|size| size as i32);
+        Call::Conv(Conv {
+            window,
+            channels: 1,
+            outputs: 1,
+            input: view(0, [0, 0, 0, SIDE, 1, 1]),
+            weights: view(near, [0; 6]).address,
+            out: view(out, [0, 0, height * width, width, 1, 1]),
+            program: program(&[]),
+        })
+    };
+    // One position for each of the output's rows.
+    let lines = window(1, [SIDE as u32, 1], [1, 1], 0);
+    let rows = |kind, columns: u32, ops: &[Op]| {
+        let strides = [0, 0, 0, 0, columns as i32, 1];
+        Call::Rows(Rows {
+            kind,
+            dims: [1, 1, 1, 1, 256, columns],
+            input: view(0, strides),
+            out: view(out, strides),
+            program: program(ops),
+        })
+    };
+    vec![
+        ("gemm 1 x 1 x 0, 10,000 of them", 2, 20, gemm(COUNT, 1)),
+        ("gemm 10,000 x 1 x 0", 2, 50, gemm(1, COUNT)),
+        ("gemm 1 x 32 x 900, right-hand side apart", 3, 50, gathered),
+        ("map, a tile for each", 2, 20, map([COUNT, 1, 1], [0, 0, 0, 1, 1, 1], &[])),
+        ("map, a column", 2, 50, map([1, COUNT, 1], column, &[])),
+        (
+            "map, gelu 8 times, a column",
+            2,
+            20,
+            map([1, COUNT, 1], column, &[Op::Unary(Unary::Gelu); 8]),
+        ),
+        (
+            "map, tanh 8 times, a column",
+            2,
+            20,
+            map([1, COUNT, 1], column, &[Op::Unary(Unary::Tanh); 8]),
+        ),
+        ("map, 8 arrays, a column", 2, 20, map([1, COUNT, 1], column, &[array; 8])),
+        (
+            "map, 8 arrays, a tile for each",
+            2,
+            20,
+            map([COUNT, 1, 1], [0, 0, 0, 1, 1, 1], &[array; 8]),
+        ),
+        ("map, 15 columns of one number", 2, 20, map([1, COUNT, 15], [0, 0, 0, 0, 1, 0], &[])),
+        ("conv, no kernel, 10,000 images", 2, 20, conv(window(COUNT, [1, 1], [0, 1], 0))),
+        (
+            "conv 1 x 256, over the border",
+            2,
+            50,
+            conv(window(1, [SIDE as u32, 1], [1, SIDE as u32], 1)),
+        ),
+        (
+            "depthwise 1 x 1, a channel, one in a row",
+            2,
+            500,
+            Call::Depthwise(Depthwise {
+                window: lines,
+                channels: 1,
+                input: view(0, [0, 0, 0, SIDE, 1, 7]),
+                weights: view(near, [7; 6]),
+                out: view(out, [0, 0, 0, 1, 1, 1]),
+                program: program(&[]),
+            }),
+        ),
+        (
+            "pool, mean 1 x 1, a channel, one in a row",
+            2,
+            500,
+            Call::Pool(Pool {
+                kind: PoolKind::MeanInside,
+                window: lines,
+                channels: 1,
+                input: view(0, [0, 0, 0, SIDE, 1, 1]),
+                out: view(out, [0, 0, 0, 1, 1, 1]),
+                program: program(&[]),
+            }),
+        ),
+        ("rows, layer norm of 9", 2, 100, rows(RowsKind::LayerNorm { epsilon: 0.0 }, 9, &[])),
+        (
+            "rows, layer norm of 512, by one",
+            2,
+            20,
+            rows(RowsKind::LayerNorm { epsilon: 1.0 }, 512, &[]),
+        ),
+        (
+            "rows, sum of 1, gelu 8 times",
+            2,
+            100,
+            rows(RowsKind::Sum, 1, &[Op::Unary(Unary::Gelu); 8]),
+        ),
+    ]
 }
 
 fn unary_name(unary: Unary) -> &'static str {
