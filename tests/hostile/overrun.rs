@@ -114,7 +114,8 @@ fn a_request_costs_by_the_byte() {
 
 #[test]
 fn a_printed_byte_costs_what_escaping_it_takes() {
-    let printing = |bytes: u32| Guest {
+    let printing = |bytes: u32| {
+        Guest {
         imports: r#"(import "wasi_snapshot_preview1" "fd_write"
             (func $write (param i32 i32 i32 i32) (result i32)))"#
             .into(),
@@ -122,6 +123,7 @@ fn a_printed_byte_costs_what_escaping_it_takes() {
             "(i32.store (i32.const 512) (i32.const 131072)) (i32.store (i32.const 516) (i32.const {bytes}))
              (drop (call $write (i32.const 1) (i32.const 512) (i32.const 1) (i32.const 600)))"
         ))
+    }
     };
     let [small, large] = [100, 60_100].map(|bytes| job(Codegen::Native, &printing(bytes), 1 << 40));
     assert_eq!(large.usage.fuel - small.usage.fuel, 8 * 60_000);

@@ -15,7 +15,9 @@
 use crate::cost::{OPERATOR_CLASSES, RETURN_FUEL_MAX, STRAIGHT_FUEL_MAX};
 use std::{collections::HashMap, ops::Range, sync::LazyLock};
 use wasm_encoder::{Encode, Module, RawSection, SectionId};
-use wasmparser::{BinaryReader, BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeRef};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeRef,
+};
 
 /// A valid module, with fuel checks.
 ///
@@ -127,7 +129,10 @@ enum Step {
     Branch(u32),
     BranchIf(u32),
     /// To one of these in the list of all targets.
-    BranchTable { first: u32, count: u32 },
+    BranchTable {
+        first: u32,
+        count: u32,
+    },
     Return,
     Unreachable,
     /// Into a function of the guest.
@@ -552,7 +557,10 @@ mod tests {
     #[test]
     fn every_operator_that_guests_may_use_has_its_weight() {
         let nop = Operator::Nop;
-        assert_eq!((weight(&nop), weight(&Operator::I32Add), weight(&Operator::F32Mul)), (0, 1, 29));
+        assert_eq!(
+            (weight(&nop), weight(&Operator::I32Add), weight(&Operator::F32Mul)),
+            (0, 1, 29)
+        );
         assert_eq!(weight(&Operator::Loop { blockty: wasmparser::BlockType::Empty }), 66);
     }
 }

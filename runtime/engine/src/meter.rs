@@ -154,7 +154,10 @@ pub(crate) fn is_metered(store: impl AsContext) -> bool {
 }
 
 /// Starts the counter of a job that may use so much fuel.
-pub(crate) fn start(store: &mut impl AsContextMut<Data = State>, fuel: u64) -> wasmtime::Result<()> {
+pub(crate) fn start(
+    store: &mut impl AsContextMut<Data = State>,
+    fuel: u64,
+) -> wasmtime::Result<()> {
     let mut store = store.as_context_mut();
     let left = store.data_mut().meter.start(fuel);
     store.set_fuel(counter(&left))

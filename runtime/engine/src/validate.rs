@@ -362,7 +362,8 @@ impl<'a> Check<'a> {
                     let end = u64::from(value as u32) + u64::from(count);
                     let table_elements = self.table_elements;
                     if end > table_elements {
-                        let found = ValidateError::ElementsOutOfBounds { index, end, table_elements };
+                        let found =
+                            ValidateError::ElementsOutOfBounds { index, end, table_elements };
                         self.violation(found);
                     }
                 }

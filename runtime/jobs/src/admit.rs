@@ -164,7 +164,7 @@ pub(crate) fn check(
     let expected_fuel = published.expected_fuel(&shapes).unwrap_or(limits.fuel / 2);
     let expected_fuel = expected_fuel.min(limits.fuel);
     let expected_load = match is_new {
-        true => published.expected_load_fuel(wanted_load).saturating_add(published.unpack_fuel()),
+        true => published.expected_load_fuel(wanted_load),
         false => 0,
     };
     let expected_fuel = expected_fuel.saturating_add(expected_load);

@@ -41,9 +41,6 @@ pub(crate) struct Published {
     last_load_fuel: AtomicU64,
 }
 
-/// Unpacking and hashing a byte of a package takes about 2 ns, a unit of fuel 0.2 ns.
-const UNPACK_FUEL_PER_BYTE: u64 = 10;
-
 /// What a job with these shapes took when its package was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
@@ -108,16 +105,6 @@ impl Published {
             0 => limit / 2,
             fuel => fuel.min(limit),
         }
-    }
-
-    /// What a load takes of a worker beside its fuel, in fuel: its package is read and unpacked. No part
-    /// of a bill, so that the price of a load does not depend on what is in the cache.
-    pub(crate) fn unpack_fuel(&self) -> u64 {
-        let Manifest { guest, assets, golden, .. } = &self.manifest;
-        let assets = assets.iter().map(|asset| asset.part.size_bytes);
-        let golden = golden.iter().map(|case| case.input.size_bytes);
-        let bytes = assets.chain(golden).fold(guest.size_bytes, u64::saturating_add);
-        bytes.saturating_mul(UNPACK_FUEL_PER_BYTE)
     }
 
     /// Notes what a load burned that came to its end. One that failed says nothing of the next: its

@@ -6,8 +6,8 @@
 use fuelbox_abi::Status;
 use fuelbox_digest::Digest;
 use fuelbox_engine::{
-    Cancel, JobLimits, LoadTerms, Model, ModelError, Outcome, OwnedParameter, Tensor, Usage,
-    Verdict,
+    Cancel, JobLimits, LoadTerms, Manifest, Model, ModelError, Outcome, OwnedParameter, Tensor,
+    Usage, Verdict,
 };
 
 /// A job for the box.
@@ -18,7 +18,22 @@ pub(crate) struct Work<'a> {
     pub(crate) limits: JobLimits,
     pub(crate) seed: u64,
     pub(crate) load: Load,
+    /// What reading and unpacking the package costs, as part of a load.
+    pub(crate) unpack_fuel: u64,
     pub(crate) cancel: &'a Cancel,
+}
+
+/// Fuel for each byte that a package unpacks to, golden cases included: for a load its file is read, unpacked
+/// and hashed, some 2 ns a byte. A few kilobytes of a file may become gigabytes.
+const UNPACK_BYTE: u64 = 10;
+
+/// What a load takes beside the guest's own fuel.
+pub(crate) fn unpack_fuel(manifest: &Manifest) -> u64 {
+    let assets = manifest.assets.iter().map(|asset| asset.part);
+    let golden = manifest.golden.iter().map(|case| case.input);
+    let parts = [manifest.guest].into_iter().chain(assets).chain(golden);
+    let bytes = parts.map(|part| part.size_bytes).fold(0, u64::saturating_add);
+    bytes.saturating_mul(UNPACK_BYTE)
 }
 
 /// Who answers for a load for a job's shapes.
@@ -35,21 +50,21 @@ pub(crate) enum Load {
 }
 
 impl Load {
-    /// Its fuel limit. Without fuel a load ends before it begins.
-    fn fuel_limit(self) -> u64 {
+    /// What is left for the guest when its package is unpacked. Without fuel a load ends before that.
+    fn fuel_limit(self, unpack_fuel: u64) -> u64 {
         match self {
             Self::Host => JobLimits::default().fuel,
-            Self::Job(limit) | Self::IfMade(limit) => limit,
+            Self::Job(limit) | Self::IfMade(limit) => limit.saturating_sub(unpack_fuel),
             Self::Nobody => 0,
         }
     }
 
-    /// What is billed of a load's fuel. `made`: the job's own load took it.
+    /// What is billed of a load's fuel, unpacking included. `made`: the job's own load took it.
     fn billed(self, fuel: u64, made: bool) -> Option<u64> {
         match self {
             Self::Host | Self::Nobody => None,
             Self::Job(limit) => Some(fuel.min(limit)),
-            Self::IfMade(_) => made.then_some(fuel),
+            Self::IfMade(limit) => made.then_some(fuel.min(limit)),
         }
     }
 }
@@ -72,8 +87,8 @@ pub(crate) struct Executed {
 /// # Errors
 /// The host's own failures. What the guest and the caller did is in the outcome.
 pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
-    let Work { model, inputs, parameters, limits, seed, load, cancel } = work;
-    let load_limits = JobLimits { fuel: load.fuel_limit(), ..JobLimits::default() };
+    let Work { model, inputs, parameters, limits, seed, load, unpack_fuel, cancel } = work;
+    let load_limits = JobLimits { fuel: load.fuel_limit(*unpack_fuel), ..JobLimits::default() };
     let terms = LoadTerms { limits: load_limits, cancel: (*cancel).clone() };
     let own_image = model.image().digest();
     // Ended before a run: nothing of it but the load is used, wherever it ended.
@@ -90,7 +105,7 @@ pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
     let prepared = match model.prepare(inputs, parameters, &unlimited, terms) {
         Ok(prepared) => prepared,
         Err(ModelError::Load(outcome)) => {
-            let fuel = outcome.usage.fuel;
+            let fuel = outcome.usage.fuel.saturating_add(*unpack_fuel);
             let billed = load.billed(fuel, true);
             return Ok(ended(outcome.verdict, outcome.log, billed, Some(fuel)));
         }
@@ -110,7 +125,7 @@ pub(crate) fn execute(work: &Work<'_>) -> Result<Executed, ModelError> {
         ) => return Err(error),
     };
     let (image, made) = (prepared.image(), prepared.loaded());
-    let fuel = image.load_usage().fuel;
+    let fuel = image.load_usage().fuel.saturating_add(*unpack_fuel);
     let load_burned = made.then_some(fuel);
     let load_fuel = load.billed(fuel, made);
     // The image may have been there already; where it was not, this load would not have ended.

@@ -4,7 +4,7 @@
 //! Needs no data folder and no money: an auditor has a package, an input and a receipt.
 
 use crate::{
-    execute::{Load as LoadBy, Work, execute},
+    execute::{Load as LoadBy, Work, execute, unpack_fuel},
     price::{PriceError, Schedule},
     worker::{assets, receipt_limits, verdict_kind},
 };
@@ -110,6 +110,7 @@ pub fn replay(
         limits,
         seed: receipt.seed,
         load: receipt.load.map_or(LoadBy::Host, |load| LoadBy::Job(load_limit(receipt, load))),
+        unpack_fuel: unpack_fuel(archive.manifest()),
         cancel: &Cancel::default(),
     };
     let executed = execute(&work)?;

@@ -7,7 +7,7 @@ use crate::{
     admit::{Admitted, Answer, Input, Source},
     books::{Blob, Hold, JobResult, JobRow, Settlement},
     claims::Claim,
-    execute::{Executed, Load, Work, execute},
+    execute::{Executed, Load, Work, execute, unpack_fuel},
     fault::{HostFault, JobError},
     job::{End, Finished, JobRecord, Settled, State, Times},
     queue::Ticket,
@@ -76,8 +76,7 @@ fn process(shared: &Arc<Shared>, ticket: &Ticket, mut job: Admitted) {
     }
     match result {
         Ok(ran) => {
-            let unpack = job.published.unpack_fuel();
-            let load = ran.load_burned.map_or(0, |fuel| fuel.saturating_add(unpack));
+            let load = ran.load_burned.unwrap_or(0);
             shared.queue.done(ticket, ran.result.fuel.saturating_add(load));
             shared.live().remove(&id);
             job.published.burned(ran.result.fuel);
@@ -157,6 +156,7 @@ fn run(shared: &Shared, job: &mut Admitted) -> Result<Ran, JobError> {
         limits,
         seed: job.row.seed,
         load,
+        unpack_fuel: unpack_fuel(&job.published.manifest),
         cancel: &job.cancel,
     };
     let started = Instant::now();

@@ -292,7 +292,11 @@ fn way_back() -> Work {
            if local.get $n i32.const 1 i32.sub local.get $x call $back local.set $x end
            local.get $x i64.const 3 i64.xor local.get $x i64.add local.get $x i64.const 5 i64.or i64.xor)";
     let run = turns(20, "(drop (call $back (i32.const 10000) (i64.const 7)))");
-    Work::new("calls within calls, and back", "calls", Guest { extra: extra.into(), ..Guest::running(&run) })
+    Work::new(
+        "calls within calls, and back",
+        "calls",
+        Guest { extra: extra.into(), ..Guest::running(&run) },
+    )
 }
 
 /// A log full of what has to be escaped.

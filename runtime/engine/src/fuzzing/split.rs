@@ -1,8 +1,8 @@
 //! Modules, whole and in two parts.
 
 use crate::{
-    fuel_checks::with_fuel_checks,
     cost,
+    fuel_checks::with_fuel_checks,
     profile::{self, Profile},
     split::split,
     validate::validate,
@@ -39,7 +39,8 @@ pub fn split_is_the_same(bytes: &[u8]) -> bool {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| Engine::new(&config()).expect("an engine"));
     let plain = deeds(engine, bytes, None);
-    let whole = deeds(engine, &with_fuel_checks(bytes).expect("a valid module can have them"), None);
+    let whole =
+        deeds(engine, &with_fuel_checks(bytes).expect("a valid module can have them"), None);
     let split = deeds(engine, parts.husk.bytes(), Some(&parts.initial));
     assert_eq!(whole, split);
     let out_of_fuel = |deeds: &Deeds| deeds.calls.iter().position(|(_, left)| *left == 0);
