@@ -3,7 +3,8 @@
 //! The replies are encoded here and lie in the guest's data, so a guest is a few instructions.
 
 use fuelbox_abi::{
-    DataType, Dim, Dims, Encoded, Envelope, Kind, Role, Shape, TensorSpec, TensorView, pack_reply,
+    ALIGNMENT_BYTES, DataType, Dim, Dims, Encoded, Envelope, Kind, Role, Shape, TensorSpec,
+    TensorView, pack_reply,
 };
 use std::fmt::Write;
 
@@ -129,8 +130,38 @@ pub fn encode(envelope: &Envelope<'_>) -> Vec<u8> {
     envelope.encode().as_ref().map(Encoded::to_vec).expect("a message of a test is in order")
 }
 
+/// Where the header of a message begins. With no text in it, each of the numbers below is one byte.
+pub(crate) const HEADER_AT: usize = 8;
+/// Where a message says how many tensors it has.
+pub(crate) const TENSORS_AT: usize = 11;
+/// Where a message of specs says how long the name of the first one is.
+pub(crate) const NAME_LEN_AT: usize = 15;
+
+/// A message with another field of its header, of any length; its data lie where they have to.
+///
+/// # Panics
+/// When the field is not the one that is there: the message is one of cases and tests.
+pub(crate) fn with_field(message: &[u8], at: usize, found: &[u8], field: &[u8]) -> Vec<u8> {
+    let end = header_end(message);
+    let after = at + found.len();
+    assert_eq!(&message[at..after], found, "the field at {at} of {message:02x?}");
+    let header = [&message[HEADER_AT..at], field, &message[after..end]].concat();
+    let mut other = message[..4].to_vec();
+    other.extend((header.len() as u32).to_le_bytes());
+    other.extend(header);
+    other.resize(other.len().next_multiple_of(ALIGNMENT_BYTES), 0);
+    other.extend(&message[end.next_multiple_of(ALIGNMENT_BYTES)..]);
+    other
+}
+
+/// Where the header of a message ends, and padding begins.
+pub(crate) fn header_end(message: &[u8]) -> usize {
+    let len = message[4..HEADER_AT].iter().rev().fold(0, |len, byte| len << 8 | usize::from(*byte));
+    HEADER_AT + len
+}
+
 /// Bytes as a string of the text form.
-fn data(bytes: &[u8]) -> String {
+pub(crate) fn data(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "\\{byte:02x}"); // writing to a string cannot fail
         text

@@ -1,13 +1,13 @@
 //! A guest that looks for what other jobs left, and leaves something itself.
 
-use crate::guest::{Guest, OUTPUTS_AT, parse};
-use fuelbox_abi::pack_reply;
+use crate::guest::{Guest, OUTPUTS_AT, data, encode, parse};
+use fuelbox_abi::{Envelope, Status, pack_reply};
 
 /// Of the guest's memory.
 const PAGES: u64 = 40;
 
 /// Ways to end, by input: number, instructions, verdict.
-pub const ENDINGS: [(f32, &str, &str); 7] = [
+pub const ENDINGS: [(f32, &str, &str); 8] = [
     (1.0, "", "completed"),
     (2.0, "unreachable", "trap"),
     (3.0, "(drop (i32.load (i32.const -1)))", "trap"),
@@ -16,7 +16,14 @@ pub const ENDINGS: [(f32, &str, &str); 7] = [
     (6.0, "(call $deep)", "trap"),
     // Without an end of its own: under a deadline.
     (7.0, "(loop (br 0))", "cancelled"),
+    (FAILURE, "(return (global.get $failure))", "guest_error"),
 ];
+
+/// The input on which the guest says itself that it failed.
+pub const FAILURE: f32 = 8.0;
+
+/// Where that reply lies: between the replies that are usual and what is overwritten.
+const FAILURE_AT: u32 = 12_288;
 
 /// What a guest says that found what it should not: words of an overflow, which nothing else here has.
 pub const TAINTED: &str = "integer overflow";
@@ -52,14 +59,20 @@ pub fn guest() -> Vec<u8> {
         new_end = (PAGES + 8) * (64 << 10),
     );
     let plain = Guest::default();
+    let failure = encode(&Envelope::failure(Status::Failed, "as it was told to"));
     let guest = Guest {
         load: "(i32.store (i32.const 512) (i32.const 0x5eed)) (global.set $state (i32.const 99))"
             .into(),
         run,
         reply: format!("(i64.const {})", pack_reply(OUTPUTS_AT, plain.outputs.len() as u32)),
-        extra: "(func $deep (call $deep))
-            (func $tainted (drop (i32.div_s (i32.const 0x80000000) (i32.const -1))))"
-            .into(),
+        extra: format!(
+            r#"(func $deep (call $deep))
+            (func $tainted (drop (i32.div_s (i32.const 0x80000000) (i32.const -1))))
+            (global $failure i64 (i64.const {}))
+            (data (i32.const {FAILURE_AT}) "{}")"#,
+            pack_reply(FAILURE_AT, failure.len() as u32),
+            data(&failure)
+        ),
         memory: PAGES.to_string(),
         ..plain
     };

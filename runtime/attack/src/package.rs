@@ -66,8 +66,22 @@ impl Package {
         match write_archive(&manifest, &parts, &mut file) {
             Ok(()) => file,
             // The format's own writer writes no such thing.
-            Err(_) => by_hand(&manifest.to_bytes()).unwrap_or_default(),
+            Err(_) => compressed(&[(&self.tar(&manifest), 1)]).unwrap_or_default(),
         }
+    }
+
+    /// What a file with this manifest has inside, every part under the digest that the manifest says.
+    pub(crate) fn tar(&self, manifest: &Manifest) -> Vec<u8> {
+        let named = manifest.assets.iter().map(|asset| asset.part.digest);
+        let named = std::iter::once(manifest.guest.digest).chain(named);
+        let parts = self.assets.iter().map(|(_, bytes)| bytes.as_slice());
+        let parts = std::iter::once(self.wasm.as_slice()).chain(parts);
+        let mut tar = first(&manifest.to_bytes());
+        for (digest, bytes) in named.zip(parts) {
+            append(&mut tar, &format!("parts/{}", digest.hex()), bytes);
+        }
+        tar.extend(END);
+        tar
     }
 }
 
@@ -94,12 +108,21 @@ fn said(message: &[u8]) -> Signature {
 /// What a package file begins with.
 pub(crate) const MAGIC: &[u8] = b"fuelbox package 1\n";
 
-/// A package file with this manifest and no parts.
-pub(crate) fn by_hand(manifest: &[u8]) -> Result<Vec<u8>, Broken> {
-    let mut tar = entry("manifest.json", manifest.len() as u64);
-    tar.extend(manifest);
-    tar.resize(tar.len().next_multiple_of(512) + 1_024, 0);
-    compressed(&[(&tar, 1)])
+/// What an archive ends with: two empty blocks.
+pub(crate) const END: [u8; 1_024] = [0; 1_024];
+
+/// An archive that begins with this manifest.
+pub(crate) fn first(manifest: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    append(&mut tar, "manifest.json", manifest);
+    tar
+}
+
+/// One more file in an archive, filled up to whole blocks.
+pub(crate) fn append(tar: &mut Vec<u8>, path: &str, bytes: &[u8]) {
+    tar.extend(entry(path, bytes.len() as u64));
+    tar.extend(bytes);
+    tar.resize(tar.len().next_multiple_of(512), 0);
 }
 
 /// The header of a file in an archive. By hand: the library refuses the paths that are tried here.

@@ -1,9 +1,9 @@
 //! Time and memory of the host: bombs for the compiler, for memory and tables, loops everywhere, floods.
 
-use super::{TWO, VECTORS, wasi};
+use super::{TWO, VECTORS, declined, wasi};
 use crate::{
     attempt::{Attempt, FUEL, Held, ended, ensure, is_harmless, plain, x},
-    guest::{Guest, OUTPUTS_AT, parse},
+    guest::{Guest, NAME_LEN_AT, OUTPUTS_AT, TENSORS_AT, parse, with_field},
     package::Package,
     suite::{Case, Group},
     target::{Job, Ran, Upload},
@@ -13,6 +13,14 @@ use std::time::Instant;
 
 /// An endless loop.
 const SPIN: &str = "(loop (br 0))";
+
+/// Lines of ten bytes that a guest prints: many times what is kept of them.
+const LOG_LINES: usize = 100_000;
+/// Bytes of what a job prints that are kept: the first half and the last.
+const LOG_BYTES: usize = 64 << 10;
+
+/// In messages, what a number of four bytes begins with.
+const WIDE: u8 = 0xfc;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -24,16 +32,18 @@ pub(super) fn cases() -> Vec<Case> {
         bomb(
             attempt,
             &format!("(func {}{})", "block ".repeat(depth), "end ".repeat(depth)),
-            "nested blocks",
+            "nested blocks: found 100000, allowed",
         )
     });
     add("a function with a million locals", |attempt| {
-        let wasm = patched_locals(1_000_000);
-        attempt.refused(&Package::module(wasm), "locals of one function")
+        // The same module is taken with as many as there may be.
+        attempt.open_package(&Package::module(claiming_locals(1_024)))?;
+        let wasm = claiming_locals(1_000_000);
+        attempt.refused(&Package::module(wasm), "locals of one function: found 1000000, allowed")
     });
     add("a function with four thousand million locals", |attempt| {
-        let wasm = patched_locals(u32::MAX);
-        attempt.refused(&Package::module(wasm), "")
+        let wasm = claiming_locals(u32::MAX);
+        attempt.refused(&Package::module(wasm), "locals of one function: found 4294967295, allowed")
     });
     add("a function of a megabyte", |attempt| {
         let body = "(drop (i64.const 0x7fffffffffffffff))".repeat(100_000);
@@ -64,7 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
             "(func (local{}) (loop {body} (br_if 0 (i64.eqz (local.get 0)))))",
             " i64".repeat(locals)
         );
-        taken_or_refused(attempt, &function.repeat(12))
+        taken(attempt, &function.repeat(12))
     });
     add("a ladder of branches for the register allocator", |attempt| {
         let depth = 1_000;
@@ -75,28 +85,36 @@ pub(super) fn cases() -> Vec<Case> {
                 level % 3
             ));
         }
-        taken_or_refused(attempt, &format!("(func (param i32) {body})"))
+        taken(attempt, &format!("(func (param i32) {body})"))
     });
     add("a table of four thousand million elements", |attempt| {
-        bomb(attempt, "(table 4294967295 funcref)", "table elements")
+        bomb(attempt, "(table 4294967295 funcref)", "table elements: found 4294967295, allowed")
     });
     add("a hundred tables", |attempt| {
-        taken_or_refused(attempt, &"(table 1000 funcref)".repeat(100))
+        bomb(attempt, &"(table 1000 funcref)".repeat(100), "tables: found 100, allowed are 1")
     });
     add("four gigabytes of memory from the start", |attempt| {
         let guest = Guest { memory: "65536".into(), ..Guest::default() };
         attempt.refused(&Package::of(&guest), "bytes of initial memory")
     });
     add("growth beyond the limit, in steps", |attempt| {
-        let run = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 100)) (i32.const -1))))";
-        let model = attempt.open(&Guest::running(run))?;
+        // The output is how many pages there are in the end.
+        let run = format!(
+            "(loop (br_if 0 (i32.ne (memory.grow (i32.const 100)) (i32.const -1))))
+             (f32.store (i32.const {}) (f32.convert_i32_u (memory.size)))",
+            OUTPUTS_AT + 64
+        );
+        let model = attempt.open(&Guest::running(&run))?;
         let inputs = [x(1.0)];
         let fuel = 1_000_000_000;
         let job = Job { memory_bytes: Some(64 << 20), ..plain(&model.name, &inputs, fuel) };
         let end = attempt.run(&job)?;
         // The step beyond the limit fails, and the guest goes on.
         ended(&end, "completed", "")?;
-        Ok(format!("grown to its limit of 64 MiB, {} fuel", end.fuel))
+        // 64 MiB are 1,024 pages, and the guest has three from the start.
+        let pages = end.outputs.first().map(|y| y.bytes.clone());
+        ensure(pages == Some(1_003f32.to_le_bytes().to_vec()), || format!("{:?}", end.outputs))?;
+        Ok(format!("1003 pages within its limit of 64 MiB, {} fuel", end.fuel))
     });
     add("growth by all that there is, at once", |attempt| {
         let run = "(drop (memory.grow (i32.const -1)))";
@@ -118,7 +136,7 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("an endless loop in {place}");
         cases.push(Case::new(Group::Denial, name, move |attempt| {
             let started = Instant::now();
-            let said = attempt.refused(&package, "fuel")?;
+            let said = attempt.refused(&package, "the model: out_of_fuel: all fuel was used")?;
             Ok(format!("{said} ({} ms)", started.elapsed().as_millis()))
         }));
     }
@@ -157,6 +175,7 @@ pub(super) fn cases() -> Vec<Case> {
                 ensure(end.fuel < fuel, || "ran until its fuel was gone".into())?;
                 format!("cancelled after {} fuel", end.fuel)
             }
+            // It waited for its turn until then.
             Ran::Refused(refusal) => {
                 ensure(refusal.code == "deadline", || refusal.text.clone())?;
                 refusal.text
@@ -199,15 +218,23 @@ pub(super) fn cases() -> Vec<Case> {
         let guest = Guest {
             imports: wasi("fd_write", VECTORS),
             extra: r#"(data (i32.const 600) "\60\02\00\00\0a\00\00\00abcdefghi\n")"#.into(),
-            ..Guest::running(
-                "(local.set 2 (i32.const 10000))
-                 (i32.store (i32.const 600) (i32.const 608))
+            ..Guest::running(&format!(
+                "(local.set 2 (i32.const {LOG_LINES}))
                  (loop (drop (call $host (i32.const 2) (i32.const 600) (i32.const 1) (i32.const 512)))
-                   (br_if 0 (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))",
-            )
+                   (br_if 0 (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))"
+            ))
         };
-        let end = attempt.ends(&guest, "completed", "")?;
-        Ok(format!("kept to its limit, {} fuel", end.fuel))
+        let printed = attempt.printed(&Package::of(&guest))?;
+        let text = String::from_utf8_lossy(&printed);
+        let note = format!("[{} bytes of log dropped]", 10 * LOG_LINES - LOG_BYTES);
+        ensure(text.contains(&note), || format!("not noted among {} bytes: {note}", text.len()))?;
+        // Each line comes with a word in front, and after all of them comes the answer.
+        ensure(text.len() < 5 * LOG_BYTES, || format!("{} bytes were printed", text.len()))?;
+        let fuel = 1_000_000_000;
+        let model = attempt.open(&guest)?;
+        let end = attempt.run_plain(&model, fuel)?;
+        ended(&end, "completed", "")?;
+        Ok(format!("{note}, {} bytes printed", text.len()))
     });
     add("a reply as large as memory can be", |attempt| {
         let guest = Guest {
@@ -218,29 +245,35 @@ pub(super) fn cases() -> Vec<Case> {
         Ok(end.detail)
     });
     add("a reply whose header says a million tensors", |attempt| {
-        let mut outputs = Guest::default().outputs;
-        for byte in outputs.iter_mut().skip(8).take(8) {
-            *byte = 0xff;
-        }
+        let million = [&[WIDE], &1_000_000u32.to_le_bytes()[..]].concat();
+        let outputs = with_field(&Guest::default().outputs, TENSORS_AT, &[1], &million);
         let guest = Guest {
             reply: format!("(i64.const {})", pack_reply(OUTPUTS_AT, outputs.len() as u32)),
             outputs,
             ..Guest::default()
         };
-        let end = attempt.ends(&guest, "bad_output", "")?;
+        let end =
+            attempt.ends(&guest, "bad_output", "too many tensor: 1000000, allowed are 1024")?;
         Ok(end.detail)
     });
     add("a name of a tensor that is all of memory", |attempt| {
-        let mut signature = Guest::default().signature;
-        let len = signature.len();
-        for byte in signature.iter_mut().take(len - 8).skip(16) {
-            *byte = 0xff;
+        // What the guest has, what 32 bits can say, and one that is there and too long.
+        let there = [&[0xfb, 1, 2], &[b'x'; 513][..]].concat();
+        let mut said = String::new();
+        for (len, found, words) in [
+            (
+                [&[WIDE], &(3u32 << 16).to_le_bytes()[..]].concat(),
+                &[1][..],
+                "spec 0: UnexpectedEnd",
+            ),
+            ([&[WIDE], &u32::MAX.to_le_bytes()[..]].concat(), &[1], "spec 0: LimitExceeded"),
+            (there, b"\x01x", "too many name bytes: 513, allowed are 512"),
+        ] {
+            let signature = with_field(&Guest::default().signature, NAME_LEN_AT, found, &len);
+            let guest = Guest { signature, ..Guest::default() };
+            said = attempt.refused(&Package::module(guest.wasm()), &format!("reply: {words}"))?;
         }
-        let guest = Guest { signature, ..Guest::default() };
-        attempt.refused(
-            &Package { signature: Package::module(vec![]).signature, ..Package::of(&guest) },
-            "",
-        )
+        Ok(said)
     });
     add("a module that is cut off at every length", |attempt| {
         let wasm = Guest::default().wasm();
@@ -268,15 +301,16 @@ pub(super) fn cases() -> Vec<Case> {
                 }
             }
         }
+        // A bit of what the guest computes or says makes another model, which is as good; most bits are
+        // of what makes it a module.
+        ensure(refused > published, || format!("{refused} refused, {published} published"))?;
         Ok(format!("{refused} refused, {published} other models"))
     });
     add("sizes of inputs beyond the signature", |attempt| {
         let model = attempt.open(&Guest::default())?;
         let inputs = [crate::attempt::floats("x", &vec![1.0; 1 << 20])];
-        match attempt.target().run(&plain(&model.name, &inputs, FUEL))? {
-            Ran::Refused(refusal) => Ok(format!("refused: {}", refusal.text)),
-            Ran::Ended(end) => Err(crate::target::Broken(format!("ran: {end:?}"))),
-        }
+        let job = plain(&model.name, &inputs, FUEL);
+        declined(attempt, &job, "input 'x': shape [1048576], the model takes [1]")
     });
     cases
 }
@@ -302,45 +336,67 @@ fn bomb(attempt: &mut Attempt<'_>, extra: &str, words: &str) -> Held {
     attempt.refused(&Package::of(&guest), words)
 }
 
-/// More definitions that are within the limits: compiled in time, or refused in a sentence.
-fn taken_or_refused(attempt: &mut Attempt<'_>, extra: &str) -> Held {
+/// More definitions that are within the limits, and so are compiled: what that takes is bounded.
+fn taken(attempt: &mut Attempt<'_>, extra: &str) -> Held {
     let guest = Guest { extra: extra.into(), ..Guest::default() };
     let started = Instant::now();
-    let upload = attempt.publish(&Package::of(&guest))?;
+    let model = attempt.open(&guest)?;
     let time = started.elapsed().as_millis();
-    match upload {
-        Upload::Refused(refusal) => {
-            is_harmless(&refusal.text)?;
-            Ok(format!("refused after {time} ms: {}", refusal.text))
-        }
-        Upload::Published(model) => {
-            attempt.run_plain(&model, FUEL)?;
-            Ok(format!("compiled and loaded in {time} ms"))
-        }
-    }
+    let end = attempt.run_plain(&model, FUEL)?;
+    ended(&end, "completed", "")?;
+    Ok(format!("compiled and loaded in {time} ms"))
 }
 
-/// A guest whose first function claims so many locals of one type, which takes a few bytes to say.
-fn patched_locals(count: u32) -> Vec<u8> {
-    // A function of its own module: type () -> (), one body with one group of locals.
-    let mut number = Vec::new();
-    let mut rest = count;
-    loop {
-        let byte = (rest & 0x7f) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            number.push(byte);
-            break;
+/// The usual guest with one more function, which claims so many locals of one type: in a few bytes.
+fn claiming_locals(count: u32) -> Vec<u8> {
+    let guest = Guest { extra: "(func (local i32))".into(), ..Guest::default() };
+    let wasm = guest.wasm();
+    let (start, mut rest) = wasm.split_at(8);
+    let mut other = start.to_vec();
+    // A section: what it is, how long it is, and its content.
+    while let Some((&id, after)) = rest.split_first() {
+        let (len, after) = read_number(after);
+        let (content, after) = after.split_at(len as usize);
+        other.push(id);
+        match (id, content.strip_suffix(&[4, 1, 1, I32, END])) {
+            // The last body of the code: one group of locals, and then nothing.
+            (CODE, Some(before)) => {
+                let count = number(count);
+                let body = [&[1], &count[..], &[I32, END]].concat();
+                let content = [before, &number(body.len() as u32), &body].concat();
+                other.extend(number(content.len() as u32));
+                other.extend(content);
+            }
+            _ => {
+                other.extend(number(len));
+                other.extend(content);
+            }
         }
-        number.push(byte | 0x80);
+        rest = after;
     }
-    let mut body = vec![1];
-    body.extend(&number);
-    body.extend([0x7f, 0x0b]);
-    let mut code = vec![1, body.len() as u8];
-    code.extend(&body);
-    let mut wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
-    wasm.push(code.len() as u8);
-    wasm.extend(code);
-    wasm
+    other
+}
+
+/// Of the section with the bodies of functions.
+const CODE: u8 = 10;
+/// The type.
+const I32: u8 = 0x7f;
+/// The instruction that a body ends with.
+const END: u8 = 0x0b;
+
+/// A number as modules have it (LEB128), and what is behind it.
+fn read_number(bytes: &[u8]) -> (u32, &[u8]) {
+    let len = bytes.iter().position(|byte| byte & 0x80 == 0).map_or(bytes.len(), |last| last + 1);
+    let (number, rest) = bytes.split_at(len);
+    (number.iter().rev().fold(0, |value, byte| value << 7 | u32::from(byte & 0x7f)), rest)
+}
+
+fn number(mut value: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
 }

@@ -8,7 +8,11 @@ mod leak;
 mod lie;
 mod model;
 
-use crate::suite::Case;
+use crate::{
+    attempt::{Attempt, Held, ensure, is_harmless},
+    suite::Case,
+    target::{Broken, Job, Ran, Refusal},
+};
 
 /// Bytes of a page of Wasm's memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -36,3 +40,15 @@ fn wasi(name: &str, kind: &str) -> String {
 const VECTORS: &str = "(param i32 i32 i32 i32) (result i32)";
 /// The type of `random_get`, and of others with two numbers.
 const TWO: &str = "(param i32 i32) (result i32)";
+
+/// Runs a job that must be refused before it runs, in a sentence with these words.
+fn declined(attempt: &Attempt<'_>, job: &Job<'_>, words: &str) -> Held {
+    match attempt.target().run(job)? {
+        Ran::Refused(Refusal { text, .. }) => {
+            is_harmless(&text)?;
+            ensure(text.contains(words), || format!("refused, and not for '{words}': {text}"))?;
+            Ok(format!("refused: {text}"))
+        }
+        Ran::Ended(end) => Err(Broken(format!("ran: {end:?}"))),
+    }
+}

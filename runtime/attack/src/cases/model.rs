@@ -1,12 +1,12 @@
 //! By way of a file: archives that swell, graphs that never end, tensors beyond all numbers.
 
 use crate::{
-    attempt::{Attempt, Held, ended, ensure, is_harmless, plain},
+    attempt::{Attempt, FUEL, Held, ended, ensure, is_harmless, plain},
     guest::Guest,
     onnx::{self, Element, Model, Node},
-    package::{MAGIC, Package, by_hand, compressed, encoder, entry},
+    package::{END, MAGIC, Package, append, compressed, encoder, entry, first},
     suite::{Case, Group},
-    target::{Published, Upload},
+    target::{Broken, Published, Upload},
 };
 use fuelbox_engine::{DataType, Shape, Tensor};
 use fuelbox_kernels::SUBNORMAL_FUEL;
@@ -15,84 +15,94 @@ use std::{io::Write, rc::Rc, time::Instant};
 pub(super) fn cases(stock_guest: &[u8]) -> Vec<Case> {
     let mut cases = archives();
     let stock: Rc<[u8]> = stock_guest.into();
-    let mut refused = |name: &str, model: fn() -> Vec<u8>| {
+    // The same model without what is wrong with it is taken: nothing else is.
+    let mut refused = |name: &str,
+                       good: fn() -> Vec<u8>,
+                       bad: fn() -> Vec<u8>,
+                       words: &'static [&'static str]| {
         let stock = stock.clone();
         cases.push(Case::new(Group::Model, name, move |attempt| {
+            attempt.open_package(&Package::onnx(&stock, good(), &[4]))?;
             let started = Instant::now();
-            let package = Package::onnx(&stock, model(), &[4]);
-            let said = attempt.refused(&package, "did not load the model")?;
+            let package = Package::onnx(&stock, bad(), &[4]);
+            let said = attempt.refused(&package, "the guest did not load the model: ")?;
+            let missing = words.iter().find(|words| !said.contains(**words));
+            ensure(missing.is_none(), || format!("{said}, without {missing:?}"))?;
             Ok(format!("{said} ({} ms)", started.elapsed().as_millis()))
         }));
     };
-    refused("a graph that is a circle", || {
-        Model::new("circle")
-            .input("input", Element::F32, "4")
-            .node(Node::new("Add", &["input", "b"], "a"))
-            .node(Node::new("Relu", &["a"], "b"))
-            .node(Node::new("Relu", &["b"], "output"))
-            .output("output", Element::F32, "4")
-            .build()
-    });
-    refused("a node that takes its own output", || {
-        Model::new("self")
-            .input("input", Element::F32, "4")
-            .node(Node::new("Add", &["input", "output"], "output"))
-            .output("output", Element::F32, "4")
-            .build()
-    });
-    refused("a weight of 2^62 elements", || onnx::absurd_weight(&[1 << 62]));
-    refused("a weight whose size overflows", || onnx::absurd_weight(&[1 << 32, 1 << 32]));
-    refused("a weight of negative size", || onnx::absurd_weight(&[-1]));
-    refused("a weight in a file of the host", onnx::external_data);
-    refused("operators that nobody knows", onnx::unknown_operators);
-    refused("constants that unfold to gigabytes", || unfolding(1 << 14, 1));
-    refused("constants that unfold to terabytes", || unfolding(1 << 20, 1));
-    refused("constants that double a hundred times", || {
-        let mut model = Model::new("doubling").input("input", Element::F32, "4").floats(
-            "c0",
-            &[1024],
-            &[1.0; 1024],
-        );
-        for level in 0..100 {
-            let (from, to) = (format!("c{level}"), format!("c{}", level + 1));
-            let node = Node::new("Concat", &[&from, &from], &to).int("axis", 0);
-            model = model.node(node);
-        }
-        model
-            .node(Node::new("ReduceSum", &["c100"], "sum").int("keepdims", 0))
-            .node(Node::new("Add", &["input", "sum"], "output"))
-            .output("output", Element::F32, "4")
-            .build()
-    });
-    refused("subgraphs a thousand deep", || nested(1_000));
-    refused("messages a hundred thousand deep", || nested(100_000));
-    refused("a million nodes", || {
-        let mut model = Model::new("long").input("input", Element::F32, "4");
-        let mut from = "input".to_owned();
-        for node in 0..1_000_000 {
-            let to = if node == 999_999 { "output".to_owned() } else { format!("{node:x}") };
-            model = model.node(Node::new("Relu", &[&from], &to));
-            from = to;
-        }
-        model.output("output", Element::F32, "4").build()
-    });
-    refused("a file of zeros", || vec![0; 1 << 20]);
-    refused("a file that is cut off", || {
-        let mut model = onnx::identity(Element::F32, "4");
-        model.truncate(model.len() / 2);
-        model
-    });
+    let whole = || onnx::absurd_weight(&[4]);
+    let nothing = || onnx::identity(Element::F32, "4");
+    refused("a graph that is a circle", || circle("input"), || circle("b"), CIRCLE);
+    refused("a node that takes its own output", || own("input"), || own("output"), CIRCLE);
+    refused(
+        "a weight of 2^62 elements",
+        whole,
+        || onnx::absurd_weight(&[1 << 62]),
+        &["guest_error: tensor 'weight': shape [4611686018427387904] found"],
+    );
+    refused(
+        "a weight whose size overflows",
+        whole,
+        || onnx::absurd_weight(&[1 << 30, 1 << 30, 1 << 4]),
+        &[
+            "guest_error: tensor 'weight': 16 bytes found, shape [1073741824, 1073741824, 16] of FP32",
+            "takes more than 64 bits can count",
+        ],
+    );
+    refused(
+        "a weight of negative size",
+        whole,
+        || onnx::absurd_weight(&[-1]),
+        &["guest_error: tensor 'weight': shape [-1] found"],
+    );
+    refused(
+        "a weight in a file of the host",
+        whole,
+        onnx::external_data,
+        &["guest_error: tensor 'weight' keeps its data in another file ('weights.bin')"],
+    );
+    refused(
+        "operators that nobody knows",
+        || onnx::operators(["Neg", "Neg"], ""),
+        onnx::unknown_operators,
+        &["guest_error: operators that are not supported", "Unique (1 node)", "Wobble (1 node)"],
+    );
+    refused(
+        "constants that unfold to gigabytes",
+        || unfolding(1 << 4, 1),
+        || unfolding(1 << 14, 1),
+        OVERSIZED,
+    );
+    refused(
+        "constants that unfold to terabytes",
+        || unfolding(1 << 4, 1),
+        || unfolding(1 << 20, 1),
+        OVERSIZED,
+    );
+    refused("constants that double a hundred times", || doubling(2), || doubling(100), OVERSIZED);
+    refused("subgraphs a thousand deep", || onnx::nested(3), || onnx::nested(1_000), DEEP);
+    refused("messages a hundred thousand deep", || onnx::nested(3), || onnx::nested(100_000), DEEP);
+    refused("a million nodes", || chain(10), || chain(1_000_000), LONG);
+    // Cut off, or of zeros, it is no model of any size.
+    refused("a file of zeros", nothing, || vec![0; 1 << 20], NO_MODEL);
+    refused(
+        "a file that is cut off",
+        nothing,
+        || {
+            let mut model = onnx::identity(Element::F32, "4");
+            model.truncate(model.len() / 2);
+            model
+        },
+        NO_MODEL,
+    );
 
     let guest = stock.clone();
     cases.push(Case::new(Group::Model, "an input of 2^40 elements", move |attempt| {
+        let small = Package::onnx(&guest, onnx::absurd_input("4"), &[4]);
+        attempt.open_package(&small)?;
         let package = Package::onnx(&guest, onnx::absurd_input("1099511627776"), &[1 << 40]);
-        match attempt.publish(&package)? {
-            Upload::Refused(refusal) => {
-                is_harmless(&refusal.text)?;
-                Ok(format!("refused: {}", refusal.text))
-            }
-            Upload::Published(_) => Ok("published; no input fits it".into()),
-        }
+        attempt.refused(&package, "did not load the model: guest_error: input 'input'")
     }));
     cases.push(Case::new(Group::Model, "infinities, NaN and subnormal numbers", move |attempt| {
         let model = attempt.open_package(&Package::onnx(&stock, product(), &[1, 256]))?;
@@ -121,50 +131,68 @@ fn archives() -> Vec<Case> {
     };
     add("a package that is something else", |attempt| {
         for file in [&b""[..], b"PK\x03\x04", b"\x89PNG\r\n", MAGIC, b"\0asm\x01\0\0\0"] {
-            attempt.refused_file(file, "package: ")?;
+            attempt.refused_file(file, "package: not a package file: it starts with")?;
         }
         Ok("5 files refused".into())
     });
     add("gigabytes of zeros in a few kilobytes", |attempt| {
-        let manifest = Package::of(&Guest::default()).manifest("bomb").to_bytes();
-        let mut tar = entry("manifest.json", manifest.len() as u64);
-        tar.extend(&manifest);
-        tar.resize(tar.len().next_multiple_of(512), 0);
-        let file = compressed(&[(tar.as_slice(), 1), (&[0; 1 << 20], 4_096)])?;
-        let said = attempt.refused_file(&file, "package: ")?;
+        // A whole package, which is taken as it is, and more of the zeros that it ends with.
+        let package = Package::of(&Guest::default());
+        let plain = package.tar(&package.manifest(&attempt.new_name()));
+        is_taken(attempt, &compressed(&[(&plain, 1)])?)?;
+        let bomb = package.tar(&package.manifest(&attempt.new_name()));
+        let file = compressed(&[(bomb.as_slice(), 1), (&[0; 1 << 20], 4_096)])?;
+        let said = attempt.refused_file(&file, "damaged or cut short: data after the last part")?;
         Ok(format!("{} bytes; {said}", file.len()))
     });
     add("a part that says it has a terabyte", |attempt| {
         let package = Package::of(&Guest::default());
         let manifest = package.manifest("bomb");
-        let bytes = manifest.to_bytes();
-        let mut tar = entry("manifest.json", bytes.len() as u64);
-        tar.extend(&bytes);
-        tar.resize(tar.len().next_multiple_of(512), 0);
+        let mut tar = first(&manifest.to_bytes());
         tar.extend(entry(&format!("parts/{}", manifest.guest.digest.hex()), 1 << 40));
         attempt.refused_file(&compressed(&[(&tar, 1)])?, "1099511627776 bytes")
     });
     add("a manifest that says it has a terabyte", |attempt| {
-        attempt.refused_file(&compressed(&[(&entry("manifest.json", 1 << 40), 1)])?, "manifest of")
+        attempt.refused_file(
+            &compressed(&[(&entry("manifest.json", 1 << 40), 1)])?,
+            "manifest of 1099511627776 bytes, allowed are",
+        )
     });
     add("a manifest of a million brackets", |attempt| {
-        attempt.refused_file(&by_hand("[".repeat(1_000_000).as_bytes())?, "manifest: ")
+        // In place of a manifest, and in a field of one that is in order but for that.
+        let package = Package::of(&Guest::default());
+        let manifest = package.manifest(&attempt.new_name()).to_bytes();
+        let (open, close) = ("[".repeat(500_000), "]".repeat(500_000));
+        let field = [format!("{{\"a\":{open}{close},").as_bytes(), &manifest[1..]].concat();
+        for (manifest, words) in [
+            ("[".repeat(1_000_000).into(), "manifest: invalid type: sequence"),
+            (field, "manifest: unknown field `a`"),
+        ] {
+            let file = [first(&manifest), END.into()].concat();
+            attempt.refused_file(&compressed(&[(&file, 1)])?, words)?;
+        }
+        Ok("2 files refused".into())
     });
     add("a window of gigabytes to unpack into", |attempt| {
-        let mut encoder = encoder()?;
-        let wide = encoder.window_log(30).and_then(|()| encoder.long_distance_matching(true));
-        wide.and_then(|()| encoder.write_all(&[0; 100_000])).map_err(crate::Broken::new)?;
-        let file = encoder.finish().map_err(crate::Broken::new)?;
-        attempt.refused_file(&file, "package: ")
+        // A whole package each time; the window is all that differs.
+        let mut packed = |window_log| {
+            let package = Package::of(&Guest::default());
+            let tar = package.tar(&package.manifest(&attempt.new_name()));
+            let mut encoder = encoder()?;
+            encoder.window_log(window_log).map_err(Broken::new)?;
+            encoder.write_all(&tar).map_err(Broken::new)?;
+            encoder.finish().map_err(Broken::new)
+        };
+        let (widest, wider) = (packed(27)?, packed(28)?);
+        is_taken(attempt, &widest)?;
+        attempt.refused_file(&wider, "damaged or cut short: Frame requires too much memory")
     });
     add("parts that are paths of the host", |attempt| {
         let manifest = Package::of(&Guest::default()).manifest("paths").to_bytes();
         for path in ["../../etc/passwd", "/etc/passwd", "parts/../../x", "parts/\u{1b}[2J"] {
-            let mut tar = entry("manifest.json", manifest.len() as u64);
-            tar.extend(&manifest);
-            tar.resize(tar.len().next_multiple_of(512), 0);
-            tar.extend(entry(path, 1));
-            tar.resize(tar.len() + 512 + 1_024, 0);
+            let mut tar = first(&manifest);
+            append(&mut tar, path, b"x");
+            tar.extend(END);
             attempt.refused_file(&compressed(&[(&tar, 1)])?, "is not named by the manifest")?;
         }
         Ok("4 files refused".into())
@@ -181,14 +209,90 @@ fn archives() -> Vec<Case> {
                     is_harmless(&refusal.text)?;
                     refused += 1;
                 }
-                // A few bits of the packing mean nothing.
-                Upload::Published(_) => same += 1,
+                // A few bits of the packing mean nothing: then it is the same package.
+                Upload::Published(model) => {
+                    ensure(model.name == name, || format!("published as {}", model.name))?;
+                    let end = attempt.run_plain(&model, FUEL)?;
+                    ended(&end, "completed", "")?;
+                    same += 1;
+                }
             }
         }
         ensure(refused > 30, || format!("{refused} refused, {same} taken"))?;
         Ok(format!("{refused} files refused, {same} the same package"))
     });
     cases
+}
+
+/// Uploads a file that must be taken.
+fn is_taken(attempt: &mut Attempt<'_>, file: &[u8]) -> Result<(), Broken> {
+    match attempt.upload(file)? {
+        Upload::Published(_) => Ok(()),
+        Upload::Refused(refusal) => Err(Broken(format!("refused: {}", refusal.text))),
+    }
+}
+
+/// What is said of nodes that wait for each other.
+const CIRCLE: &[&str] = &["guest_error: the ONNX graph "];
+/// Nothing in particular is said of constants that are more than memory: fuel, memory and what 32 bits
+/// can count all stop them, and which one is first is up to the guest. As the same nodes are taken with
+/// smaller constants, it is their size in any case.
+const OVERSIZED: &[&str] = &[];
+/// What the reader of protobuf says, which is the first to see how deep it goes.
+const DEEP: &[&str] = &["guest_error: the file is no ONNX model: ", "recursion limit reached"];
+/// What is said of more nodes than a load has fuel for.
+const LONG: &[&str] = &["out_of_fuel: all fuel was used"];
+/// What is said of what is no protobuf, or half of one.
+const NO_MODEL: &[&str] = &["guest_error: the file is no ONNX model: "];
+
+/// Two nodes, of which the first one takes this beside the input.
+fn circle(from: &str) -> Vec<u8> {
+    Model::new("circle")
+        .input("input", Element::F32, "4")
+        .node(Node::new("Add", &["input", from], "a"))
+        .node(Node::new("Relu", &["a"], "b"))
+        .node(Node::new("Relu", &["b"], "output"))
+        .output("output", Element::F32, "4")
+        .build()
+}
+
+/// A node that takes this beside the input.
+fn own(from: &str) -> Vec<u8> {
+    Model::new("own")
+        .input("input", Element::F32, "4")
+        .node(Node::new("Add", &["input", from], "output"))
+        .output("output", Element::F32, "4")
+        .build()
+}
+
+/// A model with a constant that doubles that often.
+fn doubling(levels: usize) -> Vec<u8> {
+    let mut model = Model::new("doubling").input("input", Element::F32, "4").floats(
+        "c0",
+        &[1024],
+        &[1.0; 1024],
+    );
+    for level in 0..levels {
+        let (from, to) = (format!("c{level}"), format!("c{}", level + 1));
+        model = model.node(Node::new("Concat", &[&from, &from], &to).int("axis", 0));
+    }
+    model
+        .node(Node::new("ReduceSum", &[&format!("c{levels}")], "sum").int("keepdims", 0))
+        .node(Node::new("Add", &["input", "sum"], "output"))
+        .output("output", Element::F32, "4")
+        .build()
+}
+
+/// So many nodes in a row.
+fn chain(nodes: usize) -> Vec<u8> {
+    let mut model = Model::new("long").input("input", Element::F32, "4");
+    let mut from = "input".to_owned();
+    for node in 1..=nodes {
+        let to = if node == nodes { "output".to_owned() } else { format!("{node:x}") };
+        model = model.node(Node::new("Relu", &[&from], &to));
+        from = to;
+    }
+    model.output("output", Element::F32, "4").build()
 }
 
 /// A model with a constant of `size` by `size` numbers, which takes a few bytes to say.
@@ -208,31 +312,6 @@ fn unfolding(size: i64, more: usize) -> Vec<u8> {
         .build()
 }
 
-/// A node with a graph as attribute, in which there is a node with a graph, and so on. By hand: field
-/// numbers are those of `onnx.proto`.
-fn nested(depth: usize) -> Vec<u8> {
-    // Inside out, and turned round in the end: at every level the length of what is within comes first.
-    let mut reversed: Vec<u8> = Vec::new();
-    let mut wrap = |tag: u8| {
-        let mut head = vec![tag << 3 | 2];
-        let mut len = reversed.len();
-        while len >= 0x80 {
-            head.push(len as u8 | 0x80);
-            len >>= 7;
-        }
-        head.push(len as u8);
-        reversed.extend(head.iter().rev());
-    };
-    for _ in 0..depth {
-        wrap(6); // AttributeProto.g
-        wrap(5); // NodeProto.attribute
-        wrap(1); // GraphProto.node
-    }
-    wrap(7); // ModelProto.graph
-    reversed.reverse();
-    reversed
-}
-
 /// Two layers with weights.
 fn product() -> Vec<u8> {
     Model::new("product")
@@ -247,7 +326,7 @@ fn product() -> Vec<u8> {
 }
 
 /// Runs it on one number, 256 times; gives the fuel.
-fn run(attempt: &mut Attempt<'_>, model: &Published, value: f32) -> Result<u64, crate::Broken> {
+fn run(attempt: &mut Attempt<'_>, model: &Published, value: f32) -> Result<u64, Broken> {
     let bytes = [value; 256].iter().flat_map(|value| value.to_le_bytes()).collect();
     let shape = Shape::new(&[1, 256]).unwrap_or_default();
     let inputs = [Tensor { name: "input".into(), datatype: DataType::Fp32, shape, bytes }];

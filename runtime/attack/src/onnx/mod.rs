@@ -5,7 +5,9 @@
 
 mod proto;
 mod writer;
+mod nested;
 
+pub use self::nested::nested;
 use self::proto::{StringStringEntryProto, TensorProto};
 pub use self::writer::{Element, LINEAR_GAIN, Model, Node, RELU_GAIN, SplitMix64};
 
@@ -30,14 +32,18 @@ pub fn identity(element: Element, shape: &str) -> Vec<u8> {
 
 /// Uses both of [`UNKNOWN_OPERATORS`], the second one from a domain of its own.
 pub fn unknown_operators() -> Vec<u8> {
-    let [standard, custom] = UNKNOWN_OPERATORS;
-    Model::new("unknown_operators")
-        .domain("com.example", 1)
+    operators(UNKNOWN_OPERATORS, "com.example")
+}
+
+/// Calls these operators one after the other, the second one from this domain.
+pub fn operators([first, second]: [&str; 2], domain: &str) -> Vec<u8> {
+    Model::new("operators")
+        .domain(domain, 1)
         .input("input", Element::F32, "4")
-        .node(Node::new(standard, &["input"], "unique"))
-        .node(Node::new(custom, &["unique"], "wobbled").domain("com.example"))
-        .node(Node::new("Relu", &["wobbled"], "output"))
-        .output("output", Element::F32, "distinct")
+        .node(Node::new(first, &["input"], "first"))
+        .node(Node::new(second, &["first"], "second").domain(domain))
+        .node(Node::new("Relu", &["second"], "output"))
+        .output("output", Element::F32, "4")
         .build()
 }
 
@@ -53,9 +59,9 @@ pub fn external_data() -> Vec<u8> {
 }
 
 /// A tensor `weight` that claims the given dimensions and has 16 bytes. `&[1 << 40]` claims 4 TiB;
-/// `&[1 << 32, 1 << 32]` overflows 64 bits.
+/// `&[1 << 32, 1 << 32]` overflows 64 bits; `&[4]` is what it has.
 pub fn absurd_weight(dims: &[i64]) -> Vec<u8> {
-    plus(writer::tensor("weight", Element::F32, dims, vec![0; 16]), "elements")
+    plus(writer::tensor("weight", Element::F32, dims, vec![0; 16]), "4")
 }
 
 /// An input `input` of the given shape: `"1099511627776"` asks for 4 TiB.

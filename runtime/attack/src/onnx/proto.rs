@@ -6,6 +6,7 @@ use prost::Message;
 
 pub(super) const ATTRIBUTE_FLOAT: i32 = 1;
 pub(super) const ATTRIBUTE_INT: i32 = 2;
+pub(super) const ATTRIBUTE_GRAPH: i32 = 5;
 pub(super) const ATTRIBUTE_INTS: i32 = 7;
 pub(super) const DATA_LOCATION_EXTERNAL: i32 = 1;
 
@@ -67,6 +68,8 @@ pub(super) struct AttributeProto {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = 3)]
     pub(super) i: Option<i64>,
+    #[prost(message, optional, tag = 6)]
+    pub(super) g: Option<GraphProto>,
     #[prost(int64, repeated, tag = 8)]
     pub(super) ints: Vec<i64>,
     #[prost(int32, tag = 20)]

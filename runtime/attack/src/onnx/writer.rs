@@ -52,7 +52,7 @@ pub enum Element {
 /// A model under construction. Weights come from one seeded stream, in the order of the calls.
 #[derive(Clone, Debug)]
 pub struct Model {
-    graph: GraphProto,
+    pub(super) graph: GraphProto,
     opsets: Vec<OperatorSetIdProto>,
     random: SplitMix64,
 }
@@ -128,14 +128,19 @@ impl Model {
     }
 
     /// The bytes of the `.onnx` file.
-    pub fn build(self) -> Vec<u8> {
-        let model = ModelProto {
+    pub fn build(mut self) -> Vec<u8> {
+        let graph = Some(std::mem::take(&mut self.graph));
+        ModelProto { graph, ..self.without_graph() }.encode_to_vec()
+    }
+
+    /// What is around the graph.
+    pub(super) fn without_graph(self) -> ModelProto {
+        ModelProto {
             ir_version: 8,
             producer_name: "fuelbox-tests".into(),
-            graph: Some(self.graph),
+            graph: None,
             opset_import: self.opsets,
-        };
-        model.encode_to_vec()
+        }
     }
 
     /// Uniform, not normal: that takes no logarithm, whose last bit may differ between platforms.
@@ -157,7 +162,7 @@ impl Model {
 
 /// One operator call.
 #[derive(Clone, Debug)]
-pub struct Node(NodeProto);
+pub struct Node(pub(super) NodeProto);
 
 impl Node {
     /// A node of the standard domain, named like its output.
