@@ -93,7 +93,7 @@ fn one_more(
     count.read_var_u32()?;
     let mut data = Vec::with_capacity(section.len() + item.len() + 1);
     (items + 1).encode(&mut data);
-    data.extend(&section[count.current_position() as usize..]);
+    data.extend(&section[count.current_position()..]);
     data.extend(item);
     out.section(&RawSection { id: id.into(), data: &data });
     Ok(())
@@ -429,8 +429,8 @@ mod tests {
         let call = "(call $f (i32.const 0))"; // 2 operators
         let (short, long) = (work(RETURN_FUEL_MAX), work(RETURN_FUEL_MAX + 1));
         for (body, expected) in [
-            (format!("{long}"), vec![]),
-            (format!("{call}"), vec![]),
+            (long.clone(), vec![]),
+            (call.to_owned(), vec![]),
             (format!("{call}{short}"), vec![]),
             (format!("{call}{long}"), vec![2]),
             (format!("(call_indirect (param i32) (i32.const 0) (i32.const 0)){long}"), vec![3]),

@@ -331,7 +331,7 @@ fn settle(shared: &Arc<Shared>, job: Admitted, ran: Ran) {
     let Admitted { row, hold, published, answer, key, spend, .. } = job;
     let id = row.id;
     let waits = matches!(hold, Hold::Reserved(_));
-    let Ran { result, outputs, claims, new_shapes, times } = ran;
+    let Ran { result, outputs, claims, new_shapes, times, load_burned: _ } = ran;
     let finished = answer.as_ref().map(|_| finished(&row, &result, outputs, times));
     let publisher = published.publisher.clone();
     let shapes = new_shapes.as_ref().map(|new| new.shapes);
