@@ -73,7 +73,7 @@ pub struct Limits {
     pub key_burst: u32,
     /// Jobs of one package that wait or run and whose callers wait.
     pub package_jobs: usize,
-    /// Packages that wait to be published.
+    /// Packages that wait to be published; a quarter of them may be one account's.
     pub publishing: usize,
     /// Whether webhooks may go to addresses that are not public, and without TLS: for closed networks.
     pub webhooks_insecure: bool,

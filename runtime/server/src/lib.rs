@@ -16,6 +16,7 @@ mod access;
 mod stats;
 mod models;
 mod uploads;
+mod turns;
 mod publishing;
 mod app;
 mod options;

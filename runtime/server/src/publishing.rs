@@ -1,6 +1,10 @@
-//! Publishing beside serving: one package at a time, on a thread that gives way to all others.
+//! Publishing beside serving: one package at a time, on a thread that gives way to all others. Accounts
+//! take turns, so that nobody's packages keep out those of another.
 
-use crate::refusal::{Code, Refusal};
+use crate::{
+    refusal::{Code, Refusal},
+    turns::{NoPlace, Turns},
+};
 use fuelbox_jobs::{
     AccessKeyId, Host, HostFault, Publication, PublishError, PublishRequest, Visibility,
 };
@@ -9,11 +13,7 @@ use fuelbox_receipt::PackageSignature;
 use std::{
     fs,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -46,59 +46,42 @@ struct Work {
 
 /// The thread that publishes.
 pub(crate) struct Publishing {
-    sender: Mutex<Option<SyncSender<Work>>>,
+    turns: Arc<Turns<Work>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    waiting: Arc<AtomicUsize>,
-    allowed: usize,
 }
 
 impl Publishing {
     pub(crate) fn start(host: Arc<Host>, allowed: usize) -> Self {
-        let (sender, receiver) = sync_channel(allowed.max(1));
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let counted = waiting.clone();
-        let work = move || work(&host, &receiver, &counted);
+        // Whoever went away meanwhile does not want it any more.
+        let turns = Arc::new(Turns::new(allowed, |work: &Work| work.answer.is_closed()));
+        let closing = Closing(turns.clone());
         // Without the thread every upload is told that the host is stopping.
-        let thread = thread::Builder::new().name("publisher".into()).spawn(work).ok();
-        let sender = Mutex::new(Some(sender));
-        Self { sender, thread: Mutex::new(thread), waiting, allowed }
+        let thread = thread::Builder::new().name("publisher".into());
+        let publish = move || {
+            let closing = closing;
+            work(&host, &closing.0);
+        };
+        let thread = thread.spawn(publish).ok();
+        Self { turns, thread: Mutex::new(thread) }
     }
 
-    /// Publishes, when those before it are done.
+    /// Publishes, when it is this account's turn.
     pub(crate) async fn publish(&self, upload: Upload) -> Result<Publication, Refusal> {
         let (answer, published) = oneshot::channel();
-        let stopping =
-            || Refusal::new(Code::Stopping, "the host is shutting down").retry_after(RETRY);
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        match sender.ok_or_else(stopping)?.try_send(Work { upload, answer }) {
-            Ok(()) => {}
-            Err(error) => {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                return Err(match error {
-                    TrySendError::Disconnected(_) => stopping(),
-                    TrySendError::Full(_) => {
-                        let sentence = format!(
-                            "too many packages wait to be published: allowed are {}",
-                            self.allowed
-                        );
-                        Refusal::new(Code::Busy, sentence).retry_after(RETRY)
-                    }
-                });
-            }
-        }
-        let published = published.await.map_err(|_| stopping())?;
+        let account = upload.account.clone();
+        self.turns.push(&account, Work { upload, answer }).map_err(no_place)?;
+        let published = published.await.map_err(|_| no_place(NoPlace::Closed))?;
         Ok(published?)
     }
 
     /// Packages that wait or are being published.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.turns.len()
     }
 
     /// Takes no more, and waits for the one that is being published.
     pub(crate) fn stop(&self) {
-        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.turns.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // Its panics are caught by whoever waits.
@@ -107,15 +90,38 @@ impl Publishing {
     }
 }
 
-fn work(host: &Host, receiver: &Receiver<Work>, waiting: &AtomicUsize) {
+fn no_place(why: NoPlace) -> Refusal {
+    let (code, sentence) = match why {
+        NoPlace::Closed => (Code::Stopping, "the host is shutting down".into()),
+        NoPlace::Account { allowed } => (
+            Code::Busy,
+            format!(
+                "too many packages of this account wait to be published: allowed are {allowed}"
+            ),
+        ),
+        NoPlace::All { allowed } => {
+            (Code::Busy, format!("too many packages wait to be published: allowed are {allowed}"))
+        }
+    };
+    Refusal::new(code, sentence).retry_after(RETRY)
+}
+
+/// However the thread ends, nobody waits for it any more.
+struct Closing(Arc<Turns<Work>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn work(host: &Host, turns: &Turns<Work>) {
     // Of this thread alone, on Linux. Not every system allows it.
     let _ = rustix::process::nice(NICE);
-    while let Ok(Work { upload, answer }) = receiver.recv() {
-        // Whoever went away meanwhile does not want it any more.
+    while let Some(Work { upload, answer }) = turns.next() {
         if !answer.is_closed() {
             let _ = answer.send(publish(host, upload));
         }
-        waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

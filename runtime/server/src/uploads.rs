@@ -6,6 +6,7 @@
 use crate::{
     access::now_unix_ms,
     refusal::{Code, Refusal},
+    serve::BYTES_S_MIN,
 };
 use axum::body::Body;
 use fuelbox_digest::Digest;
@@ -14,17 +15,17 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
-    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    sync::OwnedMutexGuard,
     task::block_in_place,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Bytes of one part: what is lost at most when a connection breaks behind a proxy that keeps bodies.
@@ -35,9 +36,6 @@ const ACCOUNT_UPLOADS_MAX: usize = 8;
 
 /// How long an upload may take.
 const TIME_MS: u64 = 24 * 3_600_000;
-
-/// Bytes a second that a body must bring on average: those that drip hold a connection.
-const BYTES_S_MIN: u64 = 1_024;
 
 /// What was announced, as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -132,15 +130,62 @@ fn hash_file(path: &Path) -> io::Result<Sha256> {
 /// A file of one request.
 pub(crate) struct Scratch {
     pub(crate) file: tempfile::NamedTempFile,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Files of requests at once: each may be as large as a package, so they could fill a disk.
 const SCRATCH_MAX: usize = 16;
 
+/// Files of one account's requests at once: as many as may wait to be published, and few enough that
+/// three others find a place beside one that takes all it can get.
+const ACCOUNT_SCRATCH_MAX: usize = SCRATCH_MAX / 4;
+
+/// Files of requests by account.
+type Places = Arc<Mutex<BTreeMap<AccountId, usize>>>;
+
+/// A file's place, free again when it is dropped.
+struct Place {
+    places: Places,
+    account: AccountId,
+}
+
+impl Place {
+    fn take(places: &Places, account: &AccountId) -> Result<Self, Refusal> {
+        let mut taken = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.get(account).copied().unwrap_or(0);
+        let of_all = |whose: &str, allowed: usize| {
+            let sentence = format!(
+                "too many packages{whose} are being received: allowed are {allowed}; uploads in parts are \
+                 not among them"
+            );
+            Refusal::new(Code::Busy, sentence).retry_after(Duration::from_secs(10))
+        };
+        if own >= ACCOUNT_SCRATCH_MAX {
+            return Err(of_all(" of this account", ACCOUNT_SCRATCH_MAX));
+        }
+        if taken.values().sum::<usize>() >= SCRATCH_MAX {
+            return Err(of_all("", SCRATCH_MAX));
+        }
+        taken.insert(account.clone(), own + 1);
+        Ok(Self { places: places.clone(), account: account.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = taken.get_mut(&self.account) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.account);
+            }
+        }
+    }
+}
+
 /// All uploads.
 pub(crate) struct Uploads {
-    scratch: Arc<Semaphore>,
+    scratch: Places,
     folder: PathBuf,
     /// Bytes of one upload, and half of what one account may have announced.
     bytes_max: u64,
@@ -150,8 +195,8 @@ pub(crate) struct Uploads {
 impl Uploads {
     /// Opens the folder, and finds what an earlier process left.
     pub(crate) fn open(folder: PathBuf, bytes_max: u64) -> Self {
-        let scratch = Arc::new(Semaphore::new(SCRATCH_MAX));
-        let uploads = Self { scratch, folder, bytes_max, known: Mutex::default() };
+        let uploads =
+            Self { scratch: Places::default(), folder, bytes_max, known: Mutex::default() };
         if let Err(error) = uploads.find_earlier() {
             // Without the folder each upload fails by itself; nothing else does.
             tracing::error!(%error, "uploads cannot be read");
@@ -160,14 +205,8 @@ impl Uploads {
     }
 
     /// A place for a file that is whole in one request. Gone when it is dropped.
-    pub(crate) fn scratch(&self) -> Result<Scratch, Refusal> {
-        let place = self.scratch.clone().try_acquire_owned().map_err(|_| {
-            let sentence = format!(
-                "too many packages are being received: allowed are {SCRATCH_MAX}; uploads in parts are not \
-                 among them"
-            );
-            Refusal::new(Code::Busy, sentence).retry_after(Duration::from_secs(10))
-        })?;
+    pub(crate) fn scratch(&self, account: &AccountId) -> Result<Scratch, Refusal> {
+        let place = Place::take(&self.scratch, account)?;
         let file = tempfile::Builder::new().prefix(SCRATCH).tempfile_in(&self.folder);
         Ok(Scratch { file: file.map_err(|error| Refusal::fault(&error))?, _place: place })
     }
@@ -342,11 +381,22 @@ const SCRATCH: &str = "request-";
 
 /// Writes a body to a file as it comes: at most so many bytes, with no longer pause than this.
 pub(crate) async fn receive(
-    mut body: Body,
+    body: Body,
     bytes_max: u64,
     pause: Duration,
     progress: &mut Progress,
     file: &mut File,
+) -> Result<(), Refusal> {
+    // Written before anything else is waited for: what is counted is there.
+    let write = |data: &[u8]| block_in_place(|| progress.write(file, data));
+    take_in(body, bytes_max, pause, write).await
+}
+
+async fn take_in(
+    mut body: Body,
+    bytes_max: u64,
+    pause: Duration,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Refusal> {
     let too_large = |found: u64| {
         let sentence = format!("body over limit: found {found} bytes, allowed {bytes_max}");
@@ -378,9 +428,7 @@ pub(crate) async fn receive(
         if received > bytes_max {
             return Err(too_large(received));
         }
-        // Written before anything else is waited for: what is counted is there.
-        let written = block_in_place(|| progress.write(file, &data));
-        written.map_err(|error| Refusal::fault(&error))?;
+        write(&data).map_err(|error| Refusal::fault(&error))?;
     }
 }
 
@@ -436,16 +484,53 @@ mod tests {
     }
 
     #[test]
-    fn files_of_requests_are_few() {
+    fn files_of_requests_are_few_and_no_account_has_all() {
         let folder = tempfile::tempdir().expect("a folder");
         let uploads = Uploads::open(folder.path().to_owned(), 1_000);
-        let mut open: Vec<_> =
-            (0..SCRATCH_MAX).map(|_| uploads.scratch().expect("a place")).collect();
-        assert_eq!(uploads.scratch().err().map(|refusal| refusal.code), Some(Code::Busy));
-        open.pop();
-        assert!(uploads.scratch().is_ok());
+        let scratch = |name: &str| uploads.scratch(&account(name));
+        let refused = |name: &str| {
+            let refusal = scratch(name).err().expect("no place");
+            assert_eq!((refusal.code, refusal.retry_after.is_some()), (Code::Busy, true));
+            refusal.sentence
+        };
+        let fill = |name: &str| (0..4).map(|_| scratch(name).expect("a place")).collect();
+        let mut open: Vec<Vec<_>> = vec![fill("pat")];
+        let expected = "too many packages of this account are being received: allowed are 4; uploads in \
+                        parts are not among them";
+        assert_eq!(refused("pat"), expected);
+        open.extend(["eve", "kim", "lea"].map(fill));
+        let expected = "too many packages are being received: allowed are 16; uploads in parts are not among them";
+        assert_eq!(refused("sam"), expected);
+        open[0].pop();
+        open[1].pop();
+        assert!(scratch("pat").is_ok() && scratch("sam").is_ok());
         drop(open);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        assert!(uploads.scratch.lock().expect("a lock").is_empty());
+    }
+
+    /// How a body ends that brings so many bytes each second, and how many bytes came by then.
+    async fn drip(bytes: usize, seconds: usize) -> (Result<(), Code>, usize) {
+        let piece = axum::body::Bytes::from(vec![7; bytes]);
+        let pieces =
+            tokio_stream::iter((0..seconds).map(move |_| Ok::<_, io::Error>(piece.clone())));
+        let pieces = tokio_stream::StreamExt::throttle(pieces, Duration::from_secs(1));
+        let mut came = 0;
+        let write = |data: &[u8]| {
+            came += data.len();
+            Ok(())
+        };
+        let end = take_in(Body::from_stream(pieces), 1 << 30, PAUSE, write).await;
+        (end.map_err(|refusal| refusal.code), came)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_drips_is_not_waited_for() {
+        let (bytes, seconds) = (BYTES_S_MIN as usize, 100);
+        assert_eq!(drip(bytes, seconds).await, (Ok(()), bytes * seconds));
+        let (end, came) = drip(bytes / 4, seconds).await;
+        assert_eq!(end, Err(Code::RequestTimeout));
+        assert!(came < 2 * PAUSE.as_secs() as usize * bytes / 4, "{came}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod support;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fuelbox_digest::Digest;
 use fuelbox_engine::Archive;
+use fuelbox_jobs::Scope;
+use fuelbox_ledger::AccountKind;
 use fuelbox_receipt::{HostKey, PackageSignature};
 use fuelbox_test_support::guest::Guest;
 use reqwest::{
@@ -14,7 +16,10 @@ use reqwest::{
     blocking::{RequestBuilder, Response},
 };
 use serde_json::{Value, json};
-use support::{Served, account, config, json as read_json, package, refusal, serve, serve_with};
+use std::{io::Write, net::TcpStream, thread};
+use support::{
+    Served, account, config, json as read_json, key, package, refusal, serve, serve_with,
+};
 
 const PACKAGE: &str = "application/vnd.fuelbox.package";
 
@@ -146,6 +151,43 @@ fn a_body_that_is_not_what_it_says_is_not_published() {
     assert_eq!(refused(send_file(&served, &served.alice, &signed)), (403, "forbidden".into()));
     assert_eq!(get(&served, "/packages", &served.alice).1["packages"], json!([]));
     assert_eq!(leftovers(&served), 0);
+}
+
+/// A request to publish whose body does not come.
+fn promise(served: &Served, key: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(served.addresses.http).unwrap();
+    write!(
+        stream,
+        "POST /api/v1/packages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: {PACKAGE}\r\nContent-Length: 1000\r\n\r\n"
+    )
+    .unwrap();
+    stream
+}
+
+#[test]
+fn no_account_takes_the_places_of_all() {
+    let served = serve();
+    let signed = signed(&served, "tiny", "1");
+    let held: Vec<_> = (0..4).map(|_| promise(&served, &served.publisher)).collect();
+    while leftovers(&served) < held.len() {
+        thread::yield_now();
+    }
+    let response = send_file(&served, &served.publisher, &signed).send().unwrap();
+    assert_eq!(response.headers()["retry-after"], "10");
+    let (status, code, sentence) = refusal(response);
+    assert_eq!((status, code.as_str()), (503, "busy"));
+    assert!(sentence.starts_with("too many packages of this account are being received"));
+    // Another one's file is received; whether it may be published is asked later.
+    served.host.accounts().create(&account("eve"), AccountKind::Publisher).unwrap();
+    let eve = key(&served.host, "eve", &[Scope::Publisher]);
+    let (status, code, _) = refusal(send_file(&served, &eve, &signed).send().unwrap());
+    assert_eq!((status, code.as_str()), (403, "forbidden"));
+    drop(held);
+    while leftovers(&served) > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(send_file(&served, &served.publisher, &signed).send().unwrap().status(), 201);
 }
 
 fn begin(served: &Served, file: &[u8]) -> (u16, Value) {

@@ -162,7 +162,7 @@ async fn publish_body(
     let expected = content_digest(headers)?;
     let signature = signature_header(headers)?;
     let limits = &app.limits;
-    let mut scratch = block_in_place(|| app.uploads.scratch())?;
+    let mut scratch = block_in_place(|| app.uploads.scratch(caller.account()))?;
     let file = &mut scratch.file;
     let mut progress = Progress::start();
     let (bytes_max, pause) = (limits.package_bytes, limits.body_pause);

@@ -150,7 +150,7 @@ struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     package_jobs: Option<usize>,
 
-    /// Packages that wait to be published [default: 16].
+    /// Packages that wait to be published; a quarter of them may be one account's [default: 16].
     #[arg(long, value_name = "N", value_parser = parse_count)]
     publishing: Option<usize>,
 
