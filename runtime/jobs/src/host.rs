@@ -25,8 +25,8 @@ use crate::{
     schedule_file,
     shared::{Ear, Shared, now_unix_ms},
     steps::{Step, reach},
-    tables::{INLINE_BYTES_MAX, Tables},
-    waiting::{Canceller, Started, Waiting},
+    tables::{self, INLINE_BYTES_MAX, Tables},
+    waiting::{Begun, Canceller, Started, Waiting},
     webhooks::Webhooks,
     worker,
 };
@@ -188,15 +188,31 @@ impl Host {
         request: JobRequest,
         answer: impl FnOnce(Result<Finished, JobError>) + Send + 'static,
     ) -> Result<Started, JobError> {
+        match self.begin(request, answer)? {
+            Begun::Started(started) => Ok(started),
+            Begun::Earlier { job, answer } => {
+                answer(Ok(self.earlier(&job)?));
+                Ok(Started::repeated(Arc::downgrade(&self.shared), job))
+            }
+        }
+    }
+
+    /// As [`Host::start_with`], but when the key of the request is that of a job that is done, it only
+    /// says which: its answer may be large, and is read by [`Host::earlier`].
+    ///
+    /// # Errors
+    /// When the job is refused.
+    pub fn begin<A: FnOnce(Result<Finished, JobError>) + Send + 'static>(
+        &self,
+        request: JobRequest,
+        answer: A,
+    ) -> Result<Begun<A>, JobError> {
         let mut checked = self.check(request, Wait::Prompt)?;
         let shared = &self.shared;
         let key = match self.take_key(&checked)? {
             Key::None => None,
             Key::Taken(guard) => Some(guard),
-            Key::Done(id) => {
-                answer(Ok(self.repeated(&id)?));
-                return Ok(Started::repeated(Arc::downgrade(&self.shared), id));
-            }
+            Key::Done(job) => return Ok(Begun::Earlier { job, answer }),
         };
         let bytes = checked.input.bytes();
         let ticket = checked.ticket(bytes);
@@ -216,7 +232,7 @@ impl Host {
             return Err(full.into());
         }
         let (shared, input) = (Arc::downgrade(shared), large.then_some(input));
-        Ok(Started { canceller: Canceller { shared, id, cancel }, input })
+        Ok(Begun::Started(Started { canceller: Canceller { shared, id, cancel }, input }))
     }
 
     /// Takes a job in and returns at once: its price is held, and it is there after any crash.
@@ -306,7 +322,10 @@ impl Host {
     }
 
     /// The answer to an earlier request with the same key.
-    fn repeated(&self, id: &JobId) -> Result<Finished, JobError> {
+    ///
+    /// # Errors
+    /// When there is no such job, when it has no receipt yet, and when the store fails.
+    pub fn earlier(&self, id: &JobId) -> Result<Finished, JobError> {
         let finished =
             self.result(id)?.ok_or_else(|| JobError::InFlight { key: id.to_string() })?;
         Ok(Finished { repeated: true, ..finished })
@@ -510,6 +529,15 @@ impl Host {
     /// When the store fails.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, HostFault> {
         self.shared.blob(digest)
+    }
+
+    /// Bytes of stored inputs or outputs, without reading them; none when they are no longer kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn blob_bytes(&self, digest: &Digest) -> Result<Option<u64>, HostFault> {
+        let ledger = &self.shared.books.ledger;
+        Ok(ledger.read(|reader| tables::blob_bytes(reader.connection(), digest))??)
     }
 
     /// The log as it is now, signed.

@@ -83,5 +83,5 @@ pub use steps::Step;
 pub use views::{
     EarningLine, PackageCursor, PackageFilter, ParsePackageCursorError, UsageFilter, Viewer,
 };
-pub use waiting::{Canceller, Started, Waiting};
+pub use waiting::{Begun, Canceller, Started, Waiting};
 pub use webhooks::{Webhook, WebhookState, Webhooks};

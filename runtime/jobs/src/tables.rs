@@ -16,7 +16,10 @@ use fuelbox_receipt::{
     Envelope, KeyId,
     log::{ENTRY_BYTES, HASH_BYTES, TILE_WIDTH, Tiles, Tree, bundle_entries, leaf_hash},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use rusqlite::{
+    Connection, OptionalExtension, Row, params,
+    types::{FromSql, Type},
+};
 use std::{cmp::Ordering, path::Path};
 
 /// Content up to this size lies in the database, in the transaction of its job; larger content in a
@@ -349,6 +352,25 @@ pub(crate) fn blob(
     connection: &Connection,
     digest: &Digest,
 ) -> rusqlite::Result<Option<Option<Vec<u8>>>> {
+    let sql = "SELECT content FROM blob WHERE epoch = ?1 AND digest = ?2";
+    of_blob(connection, sql, digest)
+}
+
+/// Bytes of content, wherever it is; none when it is unknown.
+pub(crate) fn blob_bytes(
+    connection: &Connection,
+    digest: &Digest,
+) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT bytes FROM blob WHERE epoch = ?1 AND digest = ?2";
+    Ok(of_blob(connection, sql, digest)?.map(i64::cast_unsigned))
+}
+
+/// A column of the latest row of some content.
+fn of_blob<T: FromSql>(
+    connection: &Connection,
+    sql: &str,
+    digest: &Digest,
+) -> rusqlite::Result<Option<T>> {
     // One look at each end: both at once would read every row between them.
     let end = |sql: &str| -> rusqlite::Result<Option<i64>> {
         connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
@@ -357,13 +379,12 @@ pub(crate) fn blob(
     let (Some(first), Some(last)) = (first, last) else {
         return Ok(None);
     };
-    let sql = "SELECT content FROM blob WHERE epoch = ?1 AND digest = ?2";
     let mut select = connection.prepare_cached(sql)?;
     // Most are asked for soon after they came.
     for epoch in (first..=last).rev() {
         let found = select.query_row(params![epoch, digest.as_bytes()], |row| row.get(0));
-        if let Some(content) = found.optional()? {
-            return Ok(Some(content));
+        if let Some(found) = found.optional()? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
@@ -384,6 +405,7 @@ mod tests {
         let connection = Connection::open_in_memory().expect("a database");
         connection.execute_batch(VERSION_1).expect("tables");
         assert_eq!(blob(&connection, &Digest::of(b"")).expect("read"), None);
+        assert_eq!(blob_bytes(&connection, &Digest::of(b"")).expect("read"), None);
         let keep = |content: &[u8], expires| {
             keep_blob(&connection, &Digest::of(content), Some(content), 1, expires).expect("kept");
         };
@@ -397,6 +419,9 @@ mod tests {
             assert_eq!(found, Some(Some(content.to_vec())), "{number}");
         }
         assert_eq!(blob(&connection, &Digest::of(b"none")).expect("read"), None);
+        keep_blob(&connection, &Digest::of(b"file"), None, 1 << 40, 5).expect("kept");
+        assert_eq!(blob(&connection, &Digest::of(b"file")).expect("read"), Some(None));
+        assert_eq!(blob_bytes(&connection, &Digest::of(b"file")).expect("read"), Some(1 << 40));
         let sql = "SELECT count(*), count(DISTINCT epoch), max(expires_unix_ms) FROM blob
             WHERE digest = ?1";
         let again = connection.query_row(sql, [Digest::of(b"again").as_bytes()], |row| {

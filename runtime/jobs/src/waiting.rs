@@ -41,6 +41,19 @@ impl Started {
     }
 }
 
+/// What became of a request for a job.
+pub enum Begun<A> {
+    /// A job that was admitted.
+    Started(Started),
+    /// The request's key is that of a job that is done.
+    Earlier {
+        /// The job.
+        job: JobId,
+        /// Whoever was to hear of the job's end, not called.
+        answer: A,
+    },
+}
+
 /// A job that somebody waits for.
 pub struct Waiting {
     pub(crate) started: Started,

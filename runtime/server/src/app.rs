@@ -1,8 +1,8 @@
 //! What all requests share.
 
 use crate::{
-    api, config::Limits, models::Models, publishing::Publishing, rates::Rates, seeing::Seeing,
-    serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
+    answer_budget::AnswerBudget, api, config::Limits, models::Models, publishing::Publishing,
+    rates::Rates, seeing::Seeing, serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub(crate) struct App {
     pub(crate) folder: DataFolder,
     pub(crate) limits: Limits,
     pub(crate) bodies: BodyBudget,
+    pub(crate) answers: AnswerBudget,
     pub(crate) models: Arc<Models>,
     pub(crate) rates: Rates,
     pub(crate) publishing: Publishing,
@@ -40,6 +41,7 @@ impl App {
         host.hear_settled(move |job| counting.jobs.settled(job));
         Arc::new(Self {
             bodies: BodyBudget::new(limits.bodies_bytes),
+            answers: AnswerBudget::new(limits.answers_bytes),
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),
             publishing: Publishing::start(host.clone(), limits.publishing),

@@ -65,6 +65,8 @@ pub struct Limits {
     pub request_bytes: usize,
     /// Bytes of all bodies that are being received, or whose requests are not admitted yet.
     pub bodies_bytes: usize,
+    /// Bytes of all large answers that are being read or sent; half of them may be one account's.
+    pub answers_bytes: usize,
     /// Bytes of a package.
     pub package_bytes: u64,
     /// Requests a second of one key, over time.
@@ -82,8 +84,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// For one machine. A thousand connections are as many descriptors as most systems allow; bodies of 64 MiB hold a batch of a
-    /// hundred images of 224 x 224; 10,000 requests a second are more than one core answers.
+    /// For one machine. A thousand connections are as many descriptors as most systems allow; bodies of
+    /// 64 MiB hold a batch of a hundred images of 224 x 224; answers of 2 GiB are two of the largest
+    /// outputs; 10,000 requests a second are more than one core answers.
     fn default() -> Self {
         Self {
             connections: 1_024,
@@ -92,6 +95,7 @@ impl Default for Limits {
             header_bytes: 32 << 10,
             request_bytes: 64 << 20,
             bodies_bytes: 512 << 20,
+            answers_bytes: 2 << 30,
             package_bytes: 2 << 30,
             key_rate: 10_000,
             key_burst: 10_000,

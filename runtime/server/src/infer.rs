@@ -5,6 +5,7 @@
 
 use crate::{
     access::Caller,
+    answer_budget::{Part, bytes_of_answer},
     app::App,
     models::Model,
     refusal::{Code, Refusal, not_completed},
@@ -13,7 +14,7 @@ use crate::{
 };
 use fuelbox_engine::{OwnedParameter, Tensor};
 use fuelbox_jobs::{
-    Canceller, Finished, JobError, JobRequest, LimitsWanted, Priority, Scope, State,
+    Begun, Canceller, Finished, JobError, JobId, JobRequest, LimitsWanted, Priority, Scope, State,
 };
 use std::{
     sync::Arc,
@@ -37,6 +38,31 @@ pub(crate) struct Call {
     /// The model's own.
     pub(crate) parameters: Vec<OwnedParameter>,
     pub(crate) options: Options,
+}
+
+/// A job that completed.
+pub(crate) struct Answered {
+    pub(crate) finished: Finished,
+    /// What its outputs take of the memory for answers; nothing but for those of an earlier job, which
+    /// were read again.
+    pub(crate) part: Part,
+}
+
+impl Answered {
+    /// Takes memory for an answer of so many bytes: an earlier job's can be asked for again, that of a
+    /// job that was just paid for waits.
+    pub(crate) async fn hold(
+        &mut self,
+        app: &App,
+        caller: &Caller,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        if self.finished.repeated {
+            return app.answers.raise(&mut self.part, caller.account(), bytes);
+        }
+        self.part = app.answers.take(caller.account(), bytes).await;
+        Ok(())
+    }
 }
 
 /// The job that a call asks for.
@@ -74,13 +100,13 @@ pub(crate) async fn infer(
     caller: &Caller,
     model: &Arc<Model>,
     call: Call,
-) -> Result<Finished, Refusal> {
+) -> Result<Answered, Refusal> {
     let received = Instant::now();
     let leaving = Uncounted { stats: Some(&model.stats), received };
     let result = run(app, caller, model, call).await;
     leaving.came();
     let job = match &result {
-        Ok(finished) => Some(&finished.job).filter(|_| !finished.repeated),
+        Ok(Answered { finished, .. }) => Some(&finished.job).filter(|_| !finished.repeated),
         Err(refusal) => refusal.job.as_deref().filter(|_| !refusal.repeated),
     };
     if let Some(end) = job.and_then(|job| job.end.as_ref()) {
@@ -91,7 +117,7 @@ pub(crate) async fn infer(
         model.stats.failed_for(received.elapsed(), refusal.code.into());
     }
     let (job, times) = match &result {
-        Ok(finished) => (Some(&finished.job), finished.times),
+        Ok(Answered { finished, .. }) => (Some(&finished.job), finished.times),
         Err(refusal) => (refusal.job.as_deref(), None),
     };
     if let Some(job) = job {
@@ -105,7 +131,7 @@ async fn run(
     caller: &Caller,
     model: &Arc<Model>,
     call: Call,
-) -> Result<Finished, Refusal> {
+) -> Result<Answered, Refusal> {
     may_run(app, caller, model)?;
     let _place = model.place(app.limits.package_jobs)?;
     let keyed = call.options.idempotency_key.is_some();
@@ -113,12 +139,20 @@ async fn run(
     let (sender, answer) = oneshot::channel();
     // Whoever waited may be gone.
     let answered = move |result: Result<Finished, JobError>| drop(sender.send(result));
-    let started = if keyed {
+    let begun = if keyed {
         // The key is looked up in the store, and the inputs are hashed.
         let host = app.host.clone();
-        task::spawn_blocking(move || host.start_with(request, answered)).await.map_err(lost)??
+        task::spawn_blocking(move || host.begin(request, answered)).await.map_err(lost)??
     } else {
-        app.host.start_with(request, answered)?
+        app.host.begin(request, answered)?
+    };
+    let started = match begun {
+        Begun::Started(started) => started,
+        Begun::Earlier { job, .. } => {
+            let (app, caller) = (app.clone(), caller.clone());
+            let read = task::spawn_blocking(move || earlier(&app, &caller, &job));
+            return read.await.map_err(lost)?;
+        }
     };
     let leaving = Leaving((!keyed).then(|| started.canceller()));
     if let Some(work) = started.side_work() {
@@ -127,8 +161,24 @@ async fn run(
     }
     let finished = answer.await.map_err(lost)??;
     leaving.stay();
+    completed(finished, Part::default())
+}
+
+/// The answer of a job that was done before: its outputs are read when there is memory for them.
+fn earlier(app: &App, caller: &Caller, id: &JobId) -> Result<Answered, Refusal> {
+    let job = app.host.job(id)?;
+    let stored = match job.end.as_ref().filter(|_| job.state == State::Succeeded) {
+        Some(end) => app.host.blob_bytes(&end.output)?.unwrap_or(0),
+        None => 0,
+    };
+    let bytes = bytes_of_answer(usize::try_from(stored).unwrap_or(usize::MAX), 0);
+    let part = app.answers.try_take(caller.account(), bytes)?;
+    completed(app.host.earlier(id)?, part)
+}
+
+fn completed(finished: Finished, part: Part) -> Result<Answered, Refusal> {
     match finished.job.state {
-        State::Succeeded => Ok(finished),
+        State::Succeeded => Ok(Answered { finished, part }),
         State::Queued | State::Running | State::Failed | State::Cancelled | State::Faulted => {
             Err(Refusal { repeated: finished.repeated, ..not_completed(finished.job) })
         }

@@ -10,6 +10,7 @@
 
 mod config;
 mod refusal;
+mod answer_budget;
 mod seeing;
 mod rates;
 mod access;

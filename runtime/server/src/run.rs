@@ -4,7 +4,7 @@
 //! are broken off then, unbilled; answers go out; the rest of the connections is closed.
 
 use crate::{
-    api,
+    answer_budget, api,
     app::App,
     bill,
     config::{Config, ConfigError},
@@ -15,7 +15,7 @@ use crate::{
 use axum::{
     Router,
     http::{Extensions, HeaderMap, StatusCode, Version},
-    middleware::from_fn,
+    middleware::{from_fn, map_response},
     routing::get,
 };
 use fuelbox_jobs::{DataFolder, Host};
@@ -273,7 +273,8 @@ fn answers_of_jobs() -> impl Predicate {
 }
 
 fn grpc_router(app: &Arc<App>) -> Router {
-    health_router(app).merge(grpc::router(app)).layer(CatchPanicLayer::custom(grpc::panicked))
+    let calls = grpc::router(app).layer(map_response(answer_budget::hold_body));
+    health_router(app).merge(calls).layer(CatchPanicLayer::custom(grpc::panicked))
 }
 
 fn metrics_router(app: &Arc<App>) -> Router {

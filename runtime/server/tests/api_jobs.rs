@@ -10,8 +10,12 @@ use fuelbox_receipt::{Envelope, log::InclusionProof};
 use fuelbox_test_support::guest::Guest;
 use reqwest::{Method, blocking::Response};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use support::{Served, config, json as read_json, refusal, serve, serve_with};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    thread,
+};
+use support::{Served, config, giving, json as read_json, refusal, serve, serve_with};
 
 fn job() -> Value {
     let x = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1.5]});
@@ -117,6 +121,111 @@ fn outputs_come_as_binary_data_when_asked_for() {
     let length: usize = length.to_str().unwrap().parse().unwrap();
     let body = response.bytes().unwrap();
     assert_eq!(body[length..], 42_f32.to_le_bytes());
+}
+
+/// Asks for the answer of a job and reads its first line alone, once it is an answer.
+fn hold_result(served: &Served, key: &str, id: &str) -> TcpStream {
+    loop {
+        let mut stream = TcpStream::connect(served.addresses.http).unwrap();
+        write!(
+            stream,
+            "GET /api/v1/jobs/{id}/result?binary=true HTTP/1.1\r\nHost: x\r\n\
+             Authorization: Bearer {key}\r\n\r\n"
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::with_capacity(1, &stream).read_line(&mut line).unwrap();
+        if line == "HTTP/1.1 200 OK\r\n" {
+            return stream;
+        }
+    }
+}
+
+/// The first answer that is not `busy`: what was read before is given back a moment later.
+fn not_busy(ask: impl Fn() -> Response) -> Response {
+    loop {
+        let response = ask();
+        if response.status() != 503 {
+            return response;
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn large_answers_share_memory_until_they_are_sent_or_their_client_is_gone() {
+    let mut config = config();
+    config.limits.answers_bytes = 32 << 20;
+    let served = serve_with(config, HostConfig { workers: Some(1), ..HostConfig::default() });
+    // More than the buffers between client and server take.
+    served.publish("tiny", "1", &giving(16 << 20));
+    served.publish("small", "1", &Guest::default());
+    let body = json!({"inputs": job()["inputs"], "parameters": {"binary_data_output": true}});
+    let infer = || {
+        let request = served.post("/v2/models/tiny/infer", &served.alice).json(&body);
+        request.header("Idempotency-Key", "one").send().unwrap()
+    };
+    let first = infer();
+    let id = first.headers()["fuelbox-job"].to_str().unwrap().to_owned();
+    assert_eq!(first.bytes().unwrap()[..].len() >> 20, 16);
+    let small = submitted(&served, &served.alice, &job_with(json!({"model": "small"})));
+    ended(&served, &served.alice, &small);
+    let bobs = submitted(&served, &served.bob, &job());
+    ended(&served, &served.bob, &bobs);
+    let result = |key: &str, id: &str| get(&served, &format!("/jobs/{id}/result?binary=true"), key);
+
+    let held = hold_result(&served, &served.alice, &id);
+    let sentence = "too many large answers of this account are being read or sent at once";
+    let again = || result(&served.alice, &id);
+    let asks: [&dyn Fn() -> Response; 2] = [&again, &infer];
+    for ask in asks {
+        let response = ask();
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(refusal(response), (503, "busy".into(), sentence.into()));
+    }
+    assert_eq!(result(&served.alice, &small).status(), 200);
+    assert_eq!(result(&served.bob, &bobs).status(), 200);
+    drop(held);
+    assert_eq!(not_busy(again).status(), 200);
+    let replayed = not_busy(infer);
+    assert_eq!(replayed.status(), 200);
+    assert_eq!(replayed.headers()["idempotent-replayed"], "true");
+}
+
+#[test]
+fn large_outputs_are_read_again_as_binary_data_alone() {
+    let served = serve();
+    let bytes = 33 << 20;
+    served.publish("tiny", "1", &giving(bytes));
+    let infer = || {
+        let request = served.post("/v2/models/tiny/infer", &served.alice);
+        let request = request.json(&json!({"inputs": job()["inputs"]}));
+        request.header("Idempotency-Key", "one").send().unwrap()
+    };
+    // What was just paid for is given as it was asked for.
+    let first = infer();
+    let id = first.headers()["fuelbox-job"].to_str().unwrap().to_owned();
+    assert_eq!((first.status().as_u16(), first.bytes().unwrap().len() > bytes / 2), (200, true));
+    let refused = |response| {
+        let (status, body) = read_json(response);
+        assert_eq!((status, &body["reason"]), (400, &json!("json_too_large")), "{body}");
+        body["error"].as_str().unwrap().to_owned()
+    };
+    let found = refused(not_busy(infer));
+    assert_eq!(
+        found,
+        format!(
+            "outputs over limit as JSON: found {bytes} bytes, allowed 33554432; ask for binary data"
+        )
+    );
+    let path = format!("/jobs/{id}/result");
+    let found = refused(get(&served, &path, &served.alice));
+    assert!(found.starts_with("outputs over limit as JSON: found "), "{found}");
+    assert!(found.ends_with("ask for binary data; here, by the query binary=true"), "{found}");
+    let response = not_busy(|| get(&served, &format!("{path}?binary=true"), &served.alice));
+    let length = &response.headers()["inference-header-content-length"];
+    let length: usize = length.to_str().unwrap().parse().unwrap();
+    assert_eq!(response.bytes().unwrap().len(), length + bytes);
 }
 
 #[test]

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     access::Caller,
+    answer_budget::{bytes_of_answer, check_json},
     app::App,
     bill::JobBill,
     problem::add_bill,
     refusal::{Code, Refusal, not_completed},
 };
 use axum::{
-    body::Bytes,
     extract::State as Shared,
     http::{HeaderName, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
@@ -73,10 +73,10 @@ pub(super) async fn result(
     let job = find(&app, &caller, &id)?;
     must_be_final(&job)?;
     let binary = query.binary.unwrap_or(false);
-    blocking(&app, move |app| answer(app, job, binary)).await
+    blocking(&app, move |app| answer(app, &caller, job, binary)).await
 }
 
-fn answer(app: &App, job: JobRecord, binary: bool) -> Result<Response, Refusal> {
+fn answer(app: &App, caller: &Caller, job: JobRecord, binary: bool) -> Result<Response, Refusal> {
     match job.state {
         State::Succeeded => {}
         State::Failed => return Err(not_completed(job)),
@@ -89,6 +89,15 @@ fn answer(app: &App, job: JobRecord, binary: bool) -> Result<Response, Refusal> 
         }
     }
     let gone = || Refusal::new(Code::NotFound, "the outputs of this job are not kept any more");
+    let stored = job.end.as_ref().map(|end| app.host.blob_bytes(&end.output)).transpose()?;
+    let stored = usize::try_from(stored.flatten().ok_or_else(gone)?).unwrap_or(usize::MAX);
+    let bytes = if binary {
+        bytes_of_answer(stored, 0)
+    } else {
+        check_json(stored).map_err(in_query)?;
+        bytes_of_answer(0, stored)
+    };
+    let part = app.answers.try_take(caller.account(), bytes)?;
     let Finished { job, outputs, parameters, .. } = app.host.result(&job.id)?.ok_or_else(gone)?;
     let outputs = outputs.ok_or_else(gone)?;
     let package = job.package.to_string();
@@ -105,11 +114,10 @@ fn answer(app: &App, job: JobRecord, binary: bool) -> Result<Response, Refusal> 
         requested: &requested,
         labels: None,
     };
-    let encoded = response.encode().map_err(|error| {
-        Refusal::bad(format!("{error}; here, by the query binary=true"))
-            .with("reason", error.code())
-    })?;
-    let mut response = Bytes::from(encoded.bytes).into_response();
+    let encoded = response
+        .encode()
+        .map_err(|error| in_query(Refusal::bad(&error).with("reason", error.code())))?;
+    let mut response = part.hold(encoded.bytes).into_response();
     let headers = response.headers_mut();
     let mut media = "application/json";
     if let Some(json_bytes) = encoded.json_bytes {
@@ -122,6 +130,12 @@ fn answer(app: &App, job: JobRecord, binary: bool) -> Result<Response, Refusal> 
         add_bill(headers, &bill, false);
     }
     Ok(response)
+}
+
+/// Says how binary data is asked for here.
+fn in_query(refusal: Refusal) -> Refusal {
+    let sentence = format!("{}; here, by the query binary=true", refusal.sentence);
+    Refusal { sentence, ..refusal }
 }
 
 /// What envelopes of DSSE are.
@@ -228,7 +242,10 @@ pub(super) async fn input(
     let job = find(&app, &caller, &id)?;
     let bytes = blocking(&app, move |app| {
         let gone = || Refusal::new(Code::NotFound, "the inputs of this job are not kept any more");
-        app.host.blob(&job.input)?.ok_or_else(gone)
+        let stored = app.host.blob_bytes(&job.input)?.ok_or_else(gone)?;
+        let stored = usize::try_from(stored).unwrap_or(usize::MAX);
+        let part = app.answers.try_take(caller.account(), stored)?;
+        Ok(part.hold(app.host.blob(&job.input)?.ok_or_else(gone)?))
     });
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes.await?).into_response())
 }

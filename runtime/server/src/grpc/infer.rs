@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     access::Caller,
+    answer_budget::{Part, bytes_of_answer},
     app::App,
     bill::JobBill,
-    infer::{self, Call},
+    infer::{self, Answered, Call},
     options,
     problem::add_bill,
     refusal::Refusal,
@@ -19,6 +20,7 @@ use crate::{
 };
 use axum::http::HeaderMap;
 use fuelbox_oip::Request;
+use prost::bytes::Bytes;
 use std::{sync::Arc, time::Instant};
 
 /// What comes with messages: of their call, or of their stream.
@@ -35,6 +37,8 @@ pub(super) struct Context {
 pub(super) struct Answer {
     pub(super) response: ModelInferResponse,
     pub(super) headers: HeaderMap,
+    /// Of the memory for answers, until the message is sent.
+    pub(super) part: Part,
 }
 
 /// A message that became a job's request.
@@ -52,7 +56,14 @@ pub(super) async fn infer(
     message: ModelInferRequest,
 ) -> Result<Answer, Refusal> {
     let ready = read(context, message)?;
-    run(context, ready).await
+    let mut answer = run(context, ready).await?;
+    // What was read again has its part. In a stream nobody waits: an answer would, for those behind it.
+    if answer.part.is_empty() {
+        let bytes = answer.response.raw_output_contents.iter().map(Bytes::len).sum();
+        let account = context.caller.account();
+        answer.part = context.app.answers.take(account, bytes_of_answer(bytes, 0)).await;
+    }
+    Ok(answer)
 }
 
 /// Makes a job's request of a message, whose memory is free for others then.
@@ -80,7 +91,7 @@ pub(super) async fn run(context: &Context, ready: Ready) -> Result<Answer, Refus
     let Ready { model, call, id, requested, started } = ready;
     let Context { app, caller, .. } = context;
     let decode = started.elapsed();
-    let mut finished = infer::infer(app, caller, &model, call).await?;
+    let Answered { mut finished, part } = infer::infer(app, caller, &model, call).await?;
     let answered = Instant::now();
     let written = answer::write(app, &model, id, &requested, &mut finished);
     let response = written.map_err(|refusal| {
@@ -94,5 +105,5 @@ pub(super) async fn run(context: &Context, ready: Ready) -> Result<Answer, Refus
     }
     let took = Took { decode, encode: answered.elapsed(), total: started.elapsed() };
     model.stats.succeeded(took, finished.times);
-    Ok(Answer { response, headers })
+    Ok(Answer { response, headers, part })
 }

@@ -123,10 +123,11 @@ impl GrpcInferenceService for Service {
         mut request: Request<ModelInferRequest>,
     ) -> Answered<ModelInferResponse> {
         let context = self.context(&mut request)?;
-        let infer::Answer { response, headers } =
+        let infer::Answer { response, headers, part } =
             infer::infer(&context, request.into_inner()).await?;
         let mut response = Response::new(response);
         *response.metadata_mut() = MetadataMap::from_headers(headers);
+        part.beside(response.extensions_mut());
         Ok(response)
     }
 

@@ -8,12 +8,18 @@ use super::{
 };
 use crate::{
     access::authenticate,
+    answer_budget::Part,
     bill::JobBill,
     refusal::{Code, Refusal},
 };
 use axum::http::{HeaderValue, header::AUTHORIZATION};
 use fuelbox_engine::{OwnedParameter, OwnedValue};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Polled, Poll, ready},
+    time::Duration,
+};
 use tokio::{sync::mpsc, task};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::task::AbortOnDropHandle;
@@ -26,9 +32,12 @@ const UNDER_WAY_MAX: usize = 32;
 pub(super) type Answers =
     Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
+/// An answer, and its part of the memory for answers.
+type Message = (ModelStreamInferResponse, Part);
+
 /// What becomes of a message.
 enum Next {
-    Job(AbortOnDropHandle<ModelStreamInferResponse>),
+    Job(AbortOnDropHandle<Message>),
     Refused(ModelStreamInferResponse),
     /// Nothing comes after it.
     End(Status),
@@ -52,13 +61,35 @@ pub(super) fn answers(
         let _ = &reader;
         async move {
             match next {
-                Next::Refused(answer) => Ok(answer),
+                Next::Refused(answer) => Ok((answer, Part::default())),
                 Next::Job(job) => job.await.map_err(|error| Refusal::fault(&error).into()),
                 Next::End(status) => Err(status),
             }
         }
     });
-    Ok(Box::pin(answers))
+    Ok(Box::pin(Sending { answers: Box::pin(answers), part: Part::default() }))
+}
+
+/// Answers that are sent one after the other, each with its part until the next one is asked for.
+struct Sending<S> {
+    answers: Pin<Box<S>>,
+    part: Part,
+}
+
+impl<S: Stream<Item = Result<Message, Status>>> Stream for Sending<S> {
+    type Item = Result<ModelStreamInferResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Polled<'_>) -> Poll<Option<Self::Item>> {
+        self.part = Part::default();
+        Poll::Ready(match ready!(self.answers.as_mut().poll_next(task)) {
+            Some(Ok((answer, part))) => {
+                self.part = part;
+                Some(Ok(answer))
+            }
+            Some(Err(status)) => Some(Err(status)),
+            None => None,
+        })
+    }
 }
 
 /// Takes messages as long as there is room for their jobs.
@@ -107,7 +138,7 @@ fn start(context: &Arc<Context>, message: ModelInferRequest, is_first: bool) -> 
             Next::Job(AbortOnDropHandle::new(task::spawn(async move {
                 match infer::run(&context, ready).await {
                     Ok(answer) => answered(answer),
-                    Err(refusal) => refused(about, refusal),
+                    Err(refusal) => (refused(about, refusal), Part::default()),
                 }
             })))
         }
@@ -119,8 +150,10 @@ fn count(context: &Context) -> Result<(), Refusal> {
     authenticate(&context.app, header).map(drop)
 }
 
-fn answered(answer: Answer) -> ModelStreamInferResponse {
-    ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer.response) }
+fn answered(answer: Answer) -> Message {
+    let Answer { response, part, .. } = answer;
+    let error_message = String::new();
+    (ModelStreamInferResponse { error_message, infer_response: Some(response) }, part)
 }
 
 /// The sentence, and beside it what a status would have in its metadata.

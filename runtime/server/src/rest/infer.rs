@@ -3,9 +3,10 @@
 use super::ModelPath;
 use crate::{
     access::Caller,
+    answer_budget::{Part, bytes_of_answer, check_json},
     app::App,
     bill::JobBill,
-    infer::{self, Call},
+    infer::{self, Answered, Call},
     models::Model,
     options,
     problem::add_bill,
@@ -65,17 +66,44 @@ pub(super) async fn infer(
     let (options, parameters) = options::read(&headers, parameters).map_err(counted)?;
     let decode = started.elapsed();
     let call = Call { inputs, parameters, options };
-    let finished = infer::infer(&app, &caller, &model, call).await?;
+    let mut answered = infer::infer(&app, &caller, &model, call).await?;
+    let held = hold(&app, &caller, &requested, &mut answered).await;
+    let Answered { finished, part } = answered;
     let answered = Instant::now();
     let answer = Answer { model: &model, id: id.as_deref(), requested: &requested };
-    let encoded = answer.encode(&app, &finished);
+    let encoded = held.and_then(|()| answer.encode(&app, &finished));
     let encoded = encoded.map_err(|refusal| {
         model.stats.failed(started.elapsed());
         Refusal { job: Some(Box::new(finished.job.clone())), ..refusal }
     })?;
     let took = Took { decode, encode: answered.elapsed(), total: started.elapsed() };
     model.stats.succeeded(took, finished.times);
-    Ok(respond(encoded, &finished))
+    Ok(respond(encoded, part, &finished))
+}
+
+/// Takes memory for an answer. What is read again is had as JSON up to a limit; what was just paid for is
+/// given as it was asked for.
+async fn hold(
+    app: &App,
+    caller: &Caller,
+    requested: &Requested,
+    answered: &mut Answered,
+) -> Result<(), Refusal> {
+    let outputs = answered.finished.outputs.as_deref().unwrap_or_default();
+    let (mut binary, mut json) = (0_usize, 0_usize);
+    for output in outputs {
+        let wanted = requested.outputs.iter().find(|wanted| wanted.name == output.name);
+        let is_binary = match wanted {
+            // Classes are text, in either form.
+            Some(wanted) => wanted.classes.is_none() && wanted.binary.unwrap_or(requested.binary),
+            None => requested.binary || !requested.outputs.is_empty(),
+        };
+        *(if is_binary { &mut binary } else { &mut json }) += output.bytes.len();
+    }
+    if answered.finished.repeated {
+        check_json(json)?;
+    }
+    answered.hold(app, caller, bytes_of_answer(binary, json)).await
 }
 
 fn decode(body: &Bytes, json_bytes: Option<usize>, model: &Model) -> Result<Request, Refusal> {
@@ -120,9 +148,9 @@ impl Answer<'_> {
     }
 }
 
-fn respond(encoded: Encoded, finished: &Finished) -> Response {
+fn respond(encoded: Encoded, part: Part, finished: &Finished) -> Response {
     let Encoded { bytes, json_bytes } = encoded;
-    let mut response = Bytes::from(bytes).into_response();
+    let mut response = part.hold(bytes).into_response();
     let headers = response.headers_mut();
     let content_type = match json_bytes {
         None => "application/json",

@@ -1,6 +1,8 @@
 //! Answers: what the server is, bills, inputs and outputs.
 
 use super::*;
+use axum::http::uri::PathAndQuery;
+use tonic_prost::ProstCodec;
 
 #[test]
 fn the_server_says_what_it_is_without_a_key() {
@@ -173,4 +175,53 @@ fn outputs_are_those_asked_for_as_values_or_as_classes() {
         let expected = (Code::InvalidArgument, "bad_input".to_owned(), expected.to_owned());
         assert_eq!(refusal(ask(outputs)), expected);
     }
+}
+
+/// Calls, and does not read the answer.
+fn unread(
+    client: &Client,
+    request: Request<ModelInferRequest>,
+) -> Option<tonic::Streaming<ModelInferResponse>> {
+    client.runtime.block_on(async {
+        let mut grpc = tonic::client::Grpc::new(client.channel.clone());
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer");
+        let answers = grpc.server_streaming(request, path, ProstCodec::default()).await;
+        answers.ok().map(Response::into_inner)
+    })
+}
+
+#[test]
+fn a_large_answer_that_is_had_again_holds_its_memory_until_it_is_sent() {
+    let served = serve_limited(|limits| limits.answers_bytes = 32 << 20);
+    // More than the windows of the connection take.
+    served.publish("tiny", "1", &giving(16 << 20));
+    let client = Client::new(&served);
+    let key = ParameterChoice::StringParam("one".into());
+    let keyed = || with_parameter(good(), "fuelbox_idempotency_key", key.clone());
+    let mut stub = client.stub().max_decoding_message_size(usize::MAX);
+    let first = stub.model_infer(with_key(keyed(), &served.alice));
+    let first = client.runtime.block_on(first).unwrap();
+    let path = format!("/api/v1/jobs/{}/result?binary=true", text(first.metadata(), "fuelbox-job"));
+    assert_eq!(first.into_inner().raw_output_contents[0].len(), 16 << 20);
+    let status = || served.get(&path, &served.alice).send().unwrap().status();
+    // An answer that was not read to its end is in the way for a moment only.
+    let is_held = || (0..20).all(|_| status() == 503);
+    let mut calls = Vec::new();
+    while !is_held() {
+        calls.push(unread(&client, with_key(keyed(), &served.alice)));
+    }
+    let (code, name, sentence) = refusal(client.infer(with_key(keyed(), &served.alice)));
+    assert_eq!((code, name.as_str()), (Code::Unavailable, "busy"));
+    assert_eq!(sentence, "too many large answers of this account are being read or sent at once");
+    drop(calls);
+    wait_until(|| status() == 200);
+    let mut streams = Vec::new();
+    while !is_held() {
+        let stream = client.stream(&served.alice);
+        stream.send(keyed());
+        streams.push(stream);
+    }
+    drop(streams);
+    wait_until(|| status() == 200);
 }

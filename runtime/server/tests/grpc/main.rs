@@ -35,7 +35,7 @@ use protocol::{
     *,
 };
 use std::{thread, time::Duration};
-use support::{RICH_MICROS, Served, account, burn, config, serve, serve_with};
+use support::{RICH_MICROS, Served, account, burn, config, giving, serve, serve_with};
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Response, Status, codec::CompressionEncoding, transport::Channel};

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses a part
 
+use fuelbox_abi::{
+    DataType, Dim, Dims, Envelope, Kind, Role, Shape, TensorSpec, TensorView, pack_reply,
+};
 use fuelbox_engine::{
     Cache, Engine, GuestModule, JobLimits, LimitsAsked, Manifest, Model, Options, Package, PartRef,
     write_archive,
@@ -11,7 +14,7 @@ use fuelbox_jobs::{
 };
 use fuelbox_ledger::{AccountId, AccountKind, Credits};
 use fuelbox_server::{Addresses, Config, Server, Stopper};
-use fuelbox_test_support::guest::Guest;
+use fuelbox_test_support::guest::{Guest, OUTPUTS_AT, encode};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use std::{
@@ -119,6 +122,37 @@ pub fn package(folder: &Path, name: &str, version: &str, guest: &Guest) -> Vec<u
     let mut file = Vec::new();
     write_archive(&manifest, &[&wasm], &mut file).unwrap();
     file
+}
+
+/// A guest whose answer has so many bytes of zeros: FP64.
+pub fn giving(bytes: usize) -> Guest {
+    let count = bytes / 8;
+    let spec = |role, name, datatype, dims: &[Dim<'static>]| TensorSpec {
+        role,
+        name,
+        datatype,
+        dims: Dims::new(dims),
+    };
+    let specs = [
+        spec(Role::Input, "x", DataType::Fp32, &[Dim::Fixed(1)]),
+        spec(Role::Output, "y", DataType::Fp64, &[Dim::Fixed(count as u64)]),
+    ];
+    let zeros = vec![0; bytes];
+    let shape = Shape::new(&[count as u64]).unwrap();
+    let tensors = [TensorView { name: "y", datatype: DataType::Fp64, shape, bytes: &zeros }];
+    let mut outputs = encode(&Envelope { tensors: &tensors, ..Envelope::new(Kind::Outputs) });
+    let (length, end) = (outputs.len() as u32, OUTPUTS_AT as usize + outputs.len());
+    // The rest of the memory is zeros already.
+    let written = outputs.iter().rposition(|byte| *byte != 0).unwrap();
+    outputs.truncate(written + 1);
+    Guest {
+        reply: format!("(i64.const {})", pack_reply(OUTPUTS_AT, length)),
+        alloc: format!("(i32.const {})", end.next_multiple_of(16)),
+        memory: (end / 65_536 + 2).to_string(),
+        signature: encode(&Envelope { specs: &specs, ..Envelope::new(Kind::Signature) }),
+        outputs,
+        ..Guest::default()
+    }
 }
 
 /// Instructions that burn about six times as much fuel as there are rounds.

@@ -134,6 +134,10 @@ struct LimitArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     bodies_bytes: Option<usize>,
 
+    /// Bytes of all large answers that are being read or sent; half may be one account's [default: 2GiB].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    answers_bytes: Option<usize>,
+
     /// Bytes of a package [default: 2GiB].
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     package_bytes: Option<u64>,
@@ -200,6 +204,7 @@ impl LimitArgs {
             header_bytes: self.header_bytes.unwrap_or(default.header_bytes),
             request_bytes: self.request_bytes.unwrap_or(default.request_bytes),
             bodies_bytes: self.bodies_bytes.unwrap_or(default.bodies_bytes),
+            answers_bytes: self.answers_bytes.unwrap_or(default.answers_bytes),
             package_bytes: self.package_bytes.unwrap_or(default.package_bytes),
             key_rate: self.key_rate.unwrap_or(default.key_rate),
             key_burst: self.key_burst.unwrap_or(default.key_burst),
@@ -260,6 +265,7 @@ mod tests {
             ("header-bytes", format!("{}KiB", default.header_bytes >> 10)),
             ("request-bytes", format!("{}MiB", default.request_bytes >> 20)),
             ("bodies-bytes", format!("{}MiB", default.bodies_bytes >> 20)),
+            ("answers-bytes", format!("{}GiB", default.answers_bytes >> 30)),
             ("package-bytes", format!("{}GiB", default.package_bytes >> 30)),
             ("key-rate", default.key_rate.to_string()),
             ("key-burst", default.key_burst.to_string()),
@@ -278,7 +284,7 @@ mod tests {
         let found = limits(
             "--connections 1 --header-time 2s --body-pause 3s --header-bytes 4 --request-bytes 5KiB \
              --bodies-bytes 6MiB --package-bytes 7 --key-rate 8 --key-burst 9 --package-jobs 10 \
-             --publishing 11 --webhooks-insecure --grace 12",
+             --answers-bytes 13MiB --publishing 11 --webhooks-insecure --grace 12",
         );
         let expected = Limits {
             connections: 1,
@@ -287,6 +293,7 @@ mod tests {
             header_bytes: 4,
             request_bytes: 5 << 10,
             bodies_bytes: 6 << 20,
+            answers_bytes: 13 << 20,
             package_bytes: 7,
             key_rate: 8,
             key_burst: 9,
