@@ -561,6 +561,85 @@ fn a_client_that_says_nothing_is_let_go() {
     }
 }
 
+/// How an HTTP/2 client begins: the preface, and settings that change nothing.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// `GET /v2` on stream 1: method and scheme by number, the path as it is.
+const HTTP2_GET: &[u8] = b"\0\0\x07\x01\x05\0\0\0\x01\x82\x86\x44\x03/v2";
+
+/// The next frame's kind, flags and content; none when the server has closed.
+fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut header = [0; 9];
+    stream.read_exact(&mut header).ok()?;
+    let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+    let mut content = vec![0; length as usize];
+    stream.read_exact(&mut content).ok()?;
+    Some((header[3], header[4], content))
+}
+
+/// What a client hears that answers settings and pings as it must, or does not, until it is let go.
+fn hear(stream: &mut TcpStream, answers: bool) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let Some((kind, flags, content)) = next_frame(stream) {
+        kinds.push(kind);
+        let acknowledged: &[u8] = match kind {
+            4 => b"\0\0\0\x04\x01\0\0\0\0",
+            6 => b"\0\0\x08\x06\x01\0\0\0\0",
+            _ => continue,
+        };
+        if answers && flags & 1 == 0 {
+            let content: &[u8] = if kind == 6 { &content } else { b"" };
+            // It may be closed by now.
+            let _ = stream.write_all(&[acknowledged, content].concat());
+        }
+    }
+    kinds
+}
+
+/// A connection that waits for long, and no longer.
+fn connect(served: &Served, said: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(served.addresses.http).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(said).unwrap();
+    stream
+}
+
+fn is_closed(stream: &mut TcpStream) -> bool {
+    let timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    !stream.read(&mut [0; 1]).is_err_and(|error| timed_out(&error))
+}
+
+#[test]
+fn clients_that_ask_for_nothing_are_let_go_whatever_they_say() {
+    let mut quick = config();
+    quick.limits.header_time = std::time::Duration::from_millis(300);
+    let served = serve_with(quick, HostConfig { workers: Some(1), ..HostConfig::default() });
+    for said in [&b""[..], b"P", &HTTP2[..23]] {
+        assert!(is_closed(&mut connect(&served, said)), "{said:?}");
+    }
+    for answers in [false, true] {
+        let mut stream = connect(&served, HTTP2);
+        assert_eq!(hear(&mut stream, answers).first(), Some(&4), "settings");
+        assert!(is_closed(&mut stream));
+    }
+}
+
+#[test]
+fn an_http2_client_that_has_no_more_requests_is_told_to_go_and_then_let_go() {
+    let mut quick = config();
+    quick.limits.header_time = std::time::Duration::from_secs(2);
+    quick.limits.idle_time = std::time::Duration::from_millis(100);
+    let served = serve_with(quick, HostConfig { workers: Some(1), ..HostConfig::default() });
+    for answers in [true, false] {
+        let mut stream = connect(&served, &[HTTP2, HTTP2_GET].concat());
+        let kinds = hear(&mut stream, answers);
+        // The answer, then GOAWAY.
+        let at = |kind| kinds.iter().position(|found| *found == kind);
+        assert!(at(1).is_some() && at(1) < at(0) && at(0) < at(7), "{kinds:?}");
+        assert!(is_closed(&mut stream));
+    }
+}
+
 #[test]
 fn a_server_that_stops_says_so_and_takes_nothing_for_it() {
     let mut served = serve();

@@ -4,6 +4,7 @@
 //! what it wants, and ends them in order when the server stops. Knows nothing of what is served.
 
 mod body;
+mod calls;
 mod tls;
 pub(crate) mod unread;
 
@@ -16,22 +17,22 @@ use crate::{
     seeing::{Connected, Connections},
 };
 use axum::Router;
-use hyper::body::Incoming;
+use calls::{Calls, State};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    server::conn::auto,
 };
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two tries of a system that has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -80,8 +81,9 @@ impl Port {
         grace: Duration,
     ) {
         let connections = Arc::new(Semaphore::new(limits.connections));
-        let graceful = GracefulShutdown::new();
+        let open = TaskTracker::new();
         let server = Arc::new(protocol(limits));
+        let times = Times { first: limits.header_time, idle: limits.idle_time };
         loop {
             // First a place, then a client: who finds none waits in the system's own queue.
             let place = tokio::select! {
@@ -104,25 +106,35 @@ impl Port {
             // Small answers go out at once.
             let _ = stream.set_nodelay(true);
             let (server, router, tls) = (server.clone(), router.clone(), self.tls.clone());
-            let (watcher, header_time) = (graceful.watcher(), limits.header_time);
-            let connected = Connected::new(&self.connections);
-            tokio::spawn(async move {
+            let (stop, connected) = (stop.clone(), Connected::new(&self.connections));
+            let first_by = Instant::now() + times.first;
+            open.spawn(async move {
                 let _place = (place, connected);
                 match tls {
-                    None => connection(&server, stream, router, watcher, header_time).await,
+                    None => connection(&server, stream, router, stop, first_by, times).await,
                     Some(tls) => {
-                        if let Some(stream) = handshake(&tls, stream, header_time).await {
-                            connection(&server, stream, router, watcher, header_time).await;
+                        if let Some(stream) = handshake(&tls, stream, first_by).await {
+                            connection(&server, stream, router, stop, first_by, times).await;
                         }
                     }
                 }
             });
         }
         drop(self.listener);
-        if timeout(grace, graceful.shutdown()).await.is_err() {
+        open.close();
+        if timeout(grace, open.wait()).await.is_err() {
             tracing::warn!(port = self.name, "connections were closed with requests under way");
         }
     }
+}
+
+/// How long a connection is kept for a client that asks for nothing.
+#[derive(Clone, Copy)]
+struct Times {
+    /// For its first request; for what it may still send when it is told to go; for it to read.
+    first: Duration,
+    /// For its next request.
+    idle: Duration,
 }
 
 /// HTTP/1 and HTTP/2, told apart by their first bytes.
@@ -155,9 +167,9 @@ const HEADERS_MAX: usize = 64;
 async fn handshake(
     tls: &TlsAcceptor,
     stream: TcpStream,
-    time: Duration,
+    until: Instant,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    match timeout(time, tls.accept(stream)).await {
+    match timeout_at(until, tls.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS");
@@ -167,26 +179,64 @@ async fn handshake(
     }
 }
 
+/// Serves one connection to its end.
+///
+/// Hyper's own timers begin with an HTTP/1 request's first byte, and HTTP/2 has none but for pings. So
+/// there is one here: until the first request, and then for a connection without requests under way. Such
+/// a one is told to go (GOAWAY), which loses no request: what the client sent meanwhile is answered.
 async fn connection<S>(
     server: &auto::Builder<TokioExecutor>,
     stream: S,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
-    write_time: Duration,
+    stop: CancellationToken,
+    first_by: Instant,
+    times: Times,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(tower::ServiceExt::map_request(
-        router,
-        |request: hyper::Request<Incoming>| request.map(axum::body::Body::new),
-    ));
+    let calls = Calls::default();
+    let counted = calls.clone();
+    let answer = move |request: hyper::Request<Incoming>| counted.answer(&router, request);
     // A client that asks and does not read is let go like one that says nothing.
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(write_time));
+    stream.set_write_timeout(Some(times.first));
     let stream = TokioIo::new(Box::pin(stream));
-    let connection = server.serve_connection(stream, service);
-    // Clients come and go; what they had under way is cancelled with their requests.
-    if let Err(error) = pin!(watcher.watch(connection)).await {
-        tracing::debug!(%error, "connection");
+    let mut connection = pin!(server.serve_connection(stream, service_fn(answer)));
+    let mut timer = pin!(sleep_until(first_by));
+    // Whether the server stops, and whether the client was told to go.
+    let (mut stopping, mut told) = (false, false);
+    loop {
+        tokio::select! {
+            // What has come counts, before the time is looked at.
+            biased;
+            ended = connection.as_mut() => {
+                // Clients come and go; what they had under way is cancelled with their requests.
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = timer.as_mut() => {
+                let now = Instant::now();
+                let allowed = if told { times.first } else { times.idle };
+                let next = match calls.state() {
+                    State::Silent => return,
+                    // It cannot be over before then.
+                    State::UnderWay => now + allowed,
+                    State::Idle(since) if since + allowed > now => since + allowed,
+                    State::Idle(_) if told => return,
+                    State::Idle(_) => {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                        now + times.first
+                    }
+                };
+                timer.as_mut().reset(next);
+            }
+        }
     }
 }

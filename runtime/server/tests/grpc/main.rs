@@ -34,7 +34,12 @@ use protocol::{
     model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
     *,
 };
-use std::{thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
 use support::{RICH_MICROS, Served, account, burn, config, giving, serve, serve_with};
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::UnboundedReceiverStream;

@@ -54,6 +54,29 @@ fn a_stream_is_answered_in_order_and_goes_on_after_a_refusal() {
 }
 
 #[test]
+fn a_stream_outlives_what_an_idle_connection_may() {
+    let served = serve_limited(|limits| {
+        limits.header_time = Duration::from_secs(2);
+        limits.idle_time = Duration::from_millis(100);
+    });
+    served.publish("tiny", "1", &Guest::default());
+    let client = Client::new(&served);
+    let mut stream = client.stream(&served.alice);
+    let mut ask = || {
+        stream.send(good());
+        client.next(&mut stream).unwrap().unwrap().error_message
+    };
+    assert_eq!(ask(), "");
+    // It is silent for longer than others may be, twice.
+    for _ in 0..2 {
+        let mut idle = TcpStream::connect(served.addresses.grpc).unwrap();
+        idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        idle.read_to_end(&mut Vec::new()).unwrap();
+    }
+    assert_eq!(ask(), "");
+}
+
+#[test]
 fn a_stream_that_is_dropped_stops_its_jobs() {
     let served = serve();
     served.publish("tiny", "1", &Guest::running("(loop $l (br $l))"));

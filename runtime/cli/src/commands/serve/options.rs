@@ -118,6 +118,10 @@ struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     header_time: Option<Duration>,
 
+    /// Most time between requests of an HTTP/2 connection, as of gRPC [default: 300s].
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    idle_time: Option<Duration>,
+
     /// Most time between two pieces of a body [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     body_pause: Option<Duration>,
@@ -200,6 +204,7 @@ impl LimitArgs {
         Limits {
             connections: self.connections.unwrap_or(default.connections),
             header_time: self.header_time.unwrap_or(default.header_time),
+            idle_time: self.idle_time.unwrap_or(default.idle_time),
             body_pause: self.body_pause.unwrap_or(default.body_pause),
             header_bytes: self.header_bytes.unwrap_or(default.header_bytes),
             request_bytes: self.request_bytes.unwrap_or(default.request_bytes),
@@ -261,6 +266,7 @@ mod tests {
         for (option, value) in [
             ("connections", default.connections.to_string()),
             ("header-time", format!("{}s", default.header_time.as_secs())),
+            ("idle-time", format!("{}s", default.idle_time.as_secs())),
             ("body-pause", format!("{}s", default.body_pause.as_secs())),
             ("header-bytes", format!("{}KiB", default.header_bytes >> 10)),
             ("request-bytes", format!("{}MiB", default.request_bytes >> 20)),
@@ -284,11 +290,12 @@ mod tests {
         let found = limits(
             "--connections 1 --header-time 2s --body-pause 3s --header-bytes 4 --request-bytes 5KiB \
              --bodies-bytes 6MiB --package-bytes 7 --key-rate 8 --key-burst 9 --package-jobs 10 \
-             --answers-bytes 13MiB --publishing 11 --webhooks-insecure --grace 12",
+             --answers-bytes 13MiB --publishing 11 --webhooks-insecure --grace 12 --idle-time 14s",
         );
         let expected = Limits {
             connections: 1,
             header_time: Duration::from_secs(2),
+            idle_time: Duration::from_secs(14),
             body_pause: Duration::from_secs(3),
             header_bytes: 4,
             request_bytes: 5 << 10,
