@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use crate::{
-    answer_budget::AnswerBudget, api, config::Limits, models::Models, publishing::Publishing,
+    answer_budget::AnswerBudget, api, config::Limits, grpc, models::Models, publishing::Publishing,
     rates::Rates, seeing::Seeing, serve::BodyBudget, uploads::Uploads, webhooks::Webhooks,
 };
 use fuelbox_jobs::{DataFolder, Host};
@@ -40,7 +40,7 @@ impl App {
         // The first server of a host counts its jobs; there is one.
         host.hear_settled(move |job| counting.jobs.settled(job));
         Arc::new(Self {
-            bodies: BodyBudget::new(limits.bodies_bytes),
+            bodies: BodyBudget::new(limits.bodies_bytes, grpc::message_bytes_max(&limits)),
             answers: AnswerBudget::new(limits.answers_bytes),
             models: Arc::new(Models::new(host.clone(), folder.clone())),
             rates: Rates::new(&limits),

@@ -103,6 +103,9 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let header = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        authenticate(app, header)
+        let caller = authenticate(app, header)?;
+        // For those who read the body.
+        parts.extensions.insert(caller.account().clone());
+        Ok(caller)
     }
 }

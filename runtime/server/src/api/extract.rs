@@ -14,6 +14,7 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
 };
 use fuelbox_jobs::Scope;
+use fuelbox_ledger::AccountId;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -74,9 +75,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
         check_json(request.headers())?;
-        let body = request.into_body();
+        // Whoever takes a body asked for a key before.
+        let account = request.extensions().get::<AccountId>();
+        let account = account.ok_or_else(|| Refusal::new(Code::Unauthenticated, "no key"))?;
+        let part = app.bodies.part(account);
         let pause = app.limits.body_pause;
-        let received = read_body(body, BODY_BYTES_MAX, pause, &app.bodies).await?;
+        let received = read_body(request.into_body(), BODY_BYTES_MAX, pause, part).await?;
         parse(&received.bytes).map(Self)
     }
 }

@@ -118,7 +118,8 @@ pub(super) async fn submit(
     caller.must(Scope::Caller)?;
     check_json(&headers)?;
     let limits = &app.limits;
-    let received = read_body(body, limits.request_bytes, limits.body_pause, &app.bodies).await?;
+    let part = app.bodies.part(caller.account());
+    let received = read_body(body, limits.request_bytes, limits.body_pause, part).await?;
     let received_unix_ms = now_unix_ms();
     // Tensors of megabytes are read and stored here.
     let record = blocking(&app, move |app| queue(app, &caller, &headers, &received.bytes)).await?;

@@ -188,7 +188,8 @@ async fn publish_upload(
 ) -> Result<Publication, Refusal> {
     check_json(headers)?;
     let pause = app.limits.body_pause;
-    let received = read_body(body, REQUEST_BYTES_MAX, pause, &app.bodies).await?;
+    let part = app.bodies.part(caller.account());
+    let received = read_body(body, REQUEST_BYTES_MAX, pause, part).await?;
     let new: NewPackage = parse(&received.bytes)?;
     let signature = new.signature.map(|envelope| read_signature(envelope.to_string().as_bytes()));
     let signature = signature.transpose()?;

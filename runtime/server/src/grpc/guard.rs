@@ -2,7 +2,10 @@
 //!
 //! Nobody without a key makes the host receive more than a small message.
 
-use super::{MESSAGE_EXTRA_BYTES, SERVICE, incoming::Incoming, share::Share, status::complete};
+use super::{
+    MESSAGE_EXTRA_BYTES, SERVICE, incoming::Incoming, message_bytes_max, share::Share,
+    status::complete,
+};
 use crate::{
     access::{Caller, authenticate},
     app::App,
@@ -19,6 +22,10 @@ use axum::{
 use fuelbox_jobs::Scope;
 use std::sync::Arc;
 use tonic::Status;
+
+/// Bytes of a message that needs no key. Such messages are empty or carry a name, and take nothing of the
+/// memory that all bodies share: they are shorter than the 8 KiB that the codec takes for any call.
+const KEYLESS_BYTES: usize = 4 << 10;
 
 /// What holds for the messages of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,16 +50,16 @@ impl Rules {
     fn of(path: &str, limits: &Limits) -> Self {
         let (service, call) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let small = MESSAGE_EXTRA_BYTES;
-        let large = limits.request_bytes.saturating_add(small);
+        let large = message_bytes_max(limits);
         let (needs, message_bytes_max, streams) = match (service, call) {
             (SERVICE, "ServerLive" | "ServerReady" | "ServerMetadata") => {
-                (Needs::Nothing, small, false)
+                (Needs::Nothing, KEYLESS_BYTES, false)
             }
             (SERVICE, "ModelInfer") => (Needs::CallerKey, large, false),
             (SERVICE, "ModelStreamInfer") => (Needs::CallerKey, large, true),
             (SERVICE, _) => (Needs::Key, small, false),
             // Reflection, which tells what the protocol's file does.
-            (_, call) => (Needs::Nothing, small, call == "ServerReflectionInfo"),
+            (_, call) => (Needs::Nothing, KEYLESS_BYTES, call == "ServerReflectionInfo"),
         };
         Self { needs, message_bytes_max, streams }
     }
@@ -63,22 +70,22 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let rules = Rules::of(request.uri().path(), &app.limits);
     let (mut parts, body) = request.into_parts();
     let header = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    match caller(&app, rules.needs, header) {
-        Ok(None) => {}
+    let share = match caller(&app, rules.needs, header) {
+        Ok(None) => Share::default(),
         Ok(Some(caller)) => {
             tracing::Span::current().record("key", tracing::field::display(caller.key()));
+            let share = Share::of(app.bodies.part(caller.account()));
             parts.extensions.insert(caller);
+            share
         }
         Err(refusal) => return Status::from(refusal).into_http::<Body>().into_response(),
-    }
+    };
     // Most clients can unpack; those that pack want it. Floats hardly get shorter by it.
     let packs = |value: &HeaderValue| value != "identity";
     if !parts.headers.get("grpc-encoding").is_some_and(packs) {
         parts.headers.remove("grpc-accept-encoding");
     }
-    let share = Share::default();
-    let limits = &app.limits;
-    let body = Incoming::new(body, rules, limits.body_pause, app.bodies.clone(), share.clone());
+    let body = Incoming::new(body, rules, app.limits.body_pause, share.clone());
     parts.extensions.insert(share);
     let mut response = next.run(Request::from_parts(parts, Body::new(body))).await;
     complete(&mut response);
@@ -106,6 +113,8 @@ mod tests {
         let limits = Limits::default();
         let rules = |path: &str| {
             let Rules { needs, message_bytes_max, streams } = Rules::of(path, &limits);
+            let is_keyless = needs == Needs::Nothing;
+            assert_eq!(message_bytes_max == KEYLESS_BYTES, is_keyless, "{path}");
             (needs, message_bytes_max > MESSAGE_EXTRA_BYTES, streams)
         };
         for (path, expected) in [

@@ -5,7 +5,7 @@
 use super::{guard::Rules, share::Share};
 use crate::{
     refusal::{Code, Refusal},
-    serve::{BYTES_S_MIN, BodyBudget},
+    serve::BYTES_S_MIN,
 };
 use axum::{
     BoxError,
@@ -27,11 +27,16 @@ const HEADER_BYTES: usize = 5;
 const UNPACKED_MAX: usize = 1_032;
 
 /// A body whose messages are watched.
+///
+/// A message is charged for as its bytes come, and for what it may become unpacked when it is whole. The
+/// codec makes room for all of a message when it has seen how long it is, but writes only what has come
+/// to it (tonic 0.14.9, `StreamingInner::decode_chunk`: `reserve`, then `put` for each frame; the buffer
+/// is not cleared), and the system gives memory to what is written to. What is only announced is bounded
+/// for each account, for it takes addresses.
 pub(super) struct Incoming {
     body: Body,
     rules: Rules,
     pause_max: Duration,
-    budget: BodyBudget,
     share: Share,
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
@@ -44,18 +49,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(
-        body: Body,
-        rules: Rules,
-        pause_max: Duration,
-        budget: BodyBudget,
-        share: Share,
-    ) -> Self {
+    pub(super) fn new(body: Body, rules: Rules, pause_max: Duration, share: Share) -> Self {
         Self {
             body,
             rules,
             pause_max,
-            budget,
             share,
             header: [0; HEADER_BYTES],
             header_bytes: 0,
@@ -82,6 +80,7 @@ impl Incoming {
                 let taken = self.left.min(data.len());
                 data = &data[taken..];
                 self.left -= taken;
+                self.share.take(taken)?;
                 if self.left == 0 {
                     self.ended()?;
                 }
@@ -112,8 +111,7 @@ impl Incoming {
             let sentence = format!("message over limit: found {found} bytes, allowed {allowed}");
             return Err(Refusal::new(Code::TooLarge, sentence));
         }
-        // All of it at once: the reader makes room for all of it at once.
-        self.share.take(&self.budget, found)?;
+        self.share.announce(found)?;
         self.left = found;
         if found == 0 {
             self.ended()?;
@@ -123,12 +121,13 @@ impl Incoming {
 
     fn ended(&mut self) -> Result<(), Refusal> {
         self.header_bytes = 0;
+        self.share.announce(0)?;
         if self.header[0] == 0 {
             return Ok(());
         }
         let packed = self.length();
         let most = packed.saturating_mul(UNPACKED_MAX).min(self.rules.message_bytes_max);
-        self.share.take(&self.budget, most.saturating_sub(packed))
+        self.share.take(most.saturating_sub(packed))
     }
 
     fn late(&self) -> Refusal {
@@ -187,6 +186,7 @@ impl HttpBody for Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::BodyBudget;
     use http_body_util::BodyExt;
     use std::io;
     use tokio::time::advance;
@@ -194,10 +194,19 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(5);
     const SMALL: usize = 1_000;
+    const PIECE: usize = 64 << 10;
+
+    fn budget(pieces: usize) -> BodyBudget {
+        BodyBudget::new(pieces * PIECE, 64 << 20)
+    }
+
+    fn share(budget: &BodyBudget) -> Share {
+        Share::of(budget.part(&"alice".parse().expect("an account")))
+    }
 
     fn watch(body: Body, streams: bool, budget: &BodyBudget) -> Incoming {
         let rules = Rules { message_bytes_max: SMALL, streams, ..Rules::default() };
-        Incoming::new(body, rules, PAUSE, budget.clone(), Share::default())
+        Incoming::new(body, rules, PAUSE, share(budget))
     }
 
     fn message(flag: u8, length: u32) -> Vec<u8> {
@@ -222,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_end_at_their_limit_however_they_are_cut() {
-        let budget = BodyBudget::new(1 << 20);
+        let budget = budget(16);
         let limit = SMALL as u32;
         let two = [message(0, limit), message(1, limit), message(0, 0)].concat();
         for size in [1, 4, 5, 6, 1_005, two.len()] {
@@ -237,8 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_takes_what_it_says_and_a_packed_one_what_it_may_become() {
-        const PIECE: usize = 64 << 10;
+    async fn a_message_takes_what_came_and_a_packed_one_what_it_may_become() {
         let allowed = 40 * PIECE;
         for (flag, length, pieces_taken) in [
             (0, PIECE * 3, 3_usize),
@@ -248,7 +256,7 @@ mod tests {
             (1, PIECE, 40),
         ] {
             for room in [pieces_taken, pieces_taken.saturating_sub(1)] {
-                let budget = BodyBudget::new(room * PIECE);
+                let budget = budget(room);
                 let body = Body::from(message(flag, length as u32));
                 let mut watched = watch(body, false, &budget);
                 watched.rules.message_bytes_max = allowed;
@@ -266,8 +274,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_announced_takes_nothing_from_others() {
+        let (largest, budget) = (1024 * PIECE, budget(1024));
+        let rules = Rules { message_bytes_max: largest, ..Rules::default() };
+        let begin = |share: Share, packed: u8| {
+            let header = message(packed, largest as u32)[..6].to_vec();
+            let body = Body::from_stream(pieces(vec![header]).chain(pending()));
+            Incoming::new(body, rules, PAUSE, share)
+        };
+        for packed in [0, 1] {
+            let mut silent = begin(share(&budget), packed);
+            silent.frame().await.expect("a frame").expect("taken");
+            // An account announces so much and no more; others take all there is.
+            let again = begin(share(&budget), packed);
+            assert_eq!(code(again).await, Err("rate_limited".into()));
+            let mut other = budget.part(&"bob".parse().expect("an account"));
+            assert!(other.take(largest).is_ok());
+            drop((silent, other));
+            let mut again = begin(share(&budget), packed);
+            again.frame().await.expect("a frame").expect("taken");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_key_takes_nothing() {
+        let rules = Rules { message_bytes_max: 3 * PIECE, ..Rules::default() };
+        let body = Body::from(message(0, 3 * PIECE as u32));
+        let watched = Incoming::new(body, rules, PAUSE, Share::default());
+        assert_eq!(code(watched).await, Ok(3 * PIECE + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_that_stops_is_not_waited_for_and_a_stream_is_between_messages() {
-        let budget = BodyBudget::new(1 << 20);
+        let budget = budget(16);
         let stopping = |bytes: Vec<u8>| Body::from_stream(pieces(vec![bytes]).chain(pending()));
         let half = [message(0, 9), vec![0, 0]].concat();
         for (bytes, streams) in
@@ -289,7 +328,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_drips_is_not_waited_for() {
-        let budget = BodyBudget::new(1 << 20);
+        let budget = budget(16);
         let bytes = message(0, 900).into_iter().map(|byte| vec![byte]).collect();
         let slow = pieces(bytes).then(|piece| async {
             advance(Duration::from_millis(100)).await;

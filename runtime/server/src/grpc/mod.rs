@@ -25,7 +25,7 @@ mod service;
 
 pub(crate) use status::panicked;
 
-use crate::app::App;
+use crate::{app::App, config::Limits};
 use axum::{
     Router, body::Body, middleware::from_fn_with_state, response::IntoResponse, routing::any,
 };
@@ -47,9 +47,14 @@ pub(crate) const SERVICE: &str = "inference.GRPCInferenceService";
 /// What a message may have beside its tensors: names, shapes and parameters.
 const MESSAGE_EXTRA_BYTES: usize = 64 << 10;
 
+/// Bytes of the largest message: no request is larger.
+pub(crate) fn message_bytes_max(limits: &Limits) -> usize {
+    limits.request_bytes.saturating_add(MESSAGE_EXTRA_BYTES)
+}
+
 /// All calls. Needs a runtime: readiness is looked after.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let bytes_max = app.limits.request_bytes.saturating_add(MESSAGE_EXTRA_BYTES);
+    let bytes_max = message_bytes_max(&app.limits);
     let service = protocol::grpc_inference_service_server::GrpcInferenceServiceServer::new(
         service::Service::new(app.clone()),
     );

@@ -53,7 +53,8 @@ pub(super) async fn infer(
     let json_bytes = json_length(&headers)?;
     check_type(&headers)?;
     let limits = &app.limits;
-    let received = read_body(body, limits.request_bytes, limits.body_pause, &app.bodies).await?;
+    let part = app.bodies.part(caller.account());
+    let received = read_body(body, limits.request_bytes, limits.body_pause, part).await?;
     let started = Instant::now();
     let counted = |error| {
         model.stats.failed(started.elapsed());

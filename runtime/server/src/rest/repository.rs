@@ -27,15 +27,17 @@ pub(super) async fn index(
     body: Body,
 ) -> Result<Response, Refusal> {
     // Some clients send nothing at all.
-    let wanted: IndexRequest = optional(&app, body).await?;
+    let wanted: IndexRequest = optional(&app, &caller, body).await?;
     Ok(Json(describe::index(&app, &caller, wanted.ready)?).into_response())
 }
 
 async fn optional<T: Default + for<'a> Deserialize<'a>>(
     app: &App,
+    caller: &Caller,
     body: Body,
 ) -> Result<T, Refusal> {
-    let received = read_body(body, REQUEST_BYTES_MAX, app.limits.body_pause, &app.bodies).await?;
+    let part = app.bodies.part(caller.account());
+    let received = read_body(body, REQUEST_BYTES_MAX, app.limits.body_pause, part).await?;
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
@@ -56,7 +58,7 @@ pub(super) async fn load(
     Path(path): Path<ModelPath>,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let wanted: LoadRequest = optional(&app, body).await?;
+    let wanted: LoadRequest = optional(&app, &caller, body).await?;
     let mut names = wanted.parameters.keys();
     if let Some(name) = names.find(|name| *name == "config" || name.starts_with("file:")) {
         let name = crate::refusal::excerpt(name);
@@ -74,7 +76,7 @@ pub(super) async fn unload(
     body: Body,
 ) -> Result<Response, Refusal> {
     // `unload_dependents` changes nothing: no model here depends on another.
-    let _: LoadRequest = optional(&app, body).await?;
+    let _: LoadRequest = optional(&app, &caller, body).await?;
     app.models.set_loaded(&caller, &path.name, false).await?;
     Ok(Json(json!({})).into_response())
 }

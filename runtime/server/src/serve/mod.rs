@@ -8,7 +8,7 @@ mod calls;
 mod tls;
 pub(crate) mod unread;
 
-pub(crate) use body::{BYTES_S_MIN, BodyBudget, read_body};
+pub(crate) use body::{BYTES_S_MIN, BodyBudget, Part, read_body};
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
 

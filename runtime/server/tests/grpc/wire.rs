@@ -16,6 +16,13 @@ fn what_is_no_message_is_refused_with_a_code() {
         (INFER, &[0, 0, 0, 0, 9, 0xff], bad.clone()),
         (INFER, &[], bad),
         (INFER, &[0, 0xff, 0xff, 0xff, 0xff], code(Code::OutOfRange, "too_large")),
+        // What needs no key takes names.
+        (
+            "/inference.GRPCInferenceService/ServerLive",
+            &[0, 0, 0, 0x10, 1],
+            code(Code::OutOfRange, "too_large"),
+        ),
+        ("/grpc.health.v1.Health/Check", &[0, 0, 0, 0x10, 1], code(Code::OutOfRange, "too_large")),
         (
             "/inference.GRPCInferenceService/SystemSharedMemoryStatus",
             &[0, 0, 0, 0, 0],
