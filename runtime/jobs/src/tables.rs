@@ -28,8 +28,12 @@ use std::{cmp::Ordering, path::Path};
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// The tables, one script for each version.
-const MIGRATIONS: &[&str] =
-    &[VERSION_1, include_str!("migration-2.sql"), include_str!("migration-3.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    VERSION_1,
+    include_str!("migration-2.sql"),
+    include_str!("migration-3.sql"),
+    include_str!("migration-4.sql"),
+];
 
 const VERSION_1: &str = "
 CREATE TABLE schedule (

@@ -35,7 +35,7 @@ impl Extension for Version1 {
 
 /// A change of a table is a new migration, never another text of this one.
 #[test]
-fn tables_are_those_of_version_3() {
+fn tables_are_those_of_version_4() {
     let folder = tempfile::tempdir().unwrap();
     drop(host(folder.path()));
     let reader = DataFolder::new(folder.path().join("data")).reader().unwrap();
@@ -44,7 +44,7 @@ fn tables_are_those_of_version_3() {
     let mut select = reader.connection().prepare(sql).unwrap();
     let rows = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let found = rows.map(|row| row.unwrap() + ";\n").collect::<String>();
-    assert_eq!(found, include_str!("tables-3.sql"));
+    assert_eq!(found, include_str!("tables-4.sql"));
 }
 
 /// A copy of a data folder whose tables of jobs are of version 1.
@@ -90,7 +90,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_store_of_version_1_goes_on_as_version_3() {
+fn a_store_of_version_1_goes_on_as_version_4() {
     let newer = tempfile::tempdir().unwrap();
     let host = support::host(newer.path());
     let file = package(newer.path(), "t", "1", &Guest::running(&burn(50_000)));
@@ -113,7 +113,7 @@ fn a_store_of_version_1_goes_on_as_version_3() {
     // Whoever only reads is told, instead of missing columns.
     let error = DataFolder::new(&data).reader().expect_err("refused").to_string();
     assert!(
-        error.ends_with("tables of 'jobs' have version 1, needed 3; open it for writing first"),
+        error.ends_with("tables of 'jobs' have version 1, needed 4; open it for writing first"),
         "{error}"
     );
 

@@ -138,5 +138,5 @@ CREATE TABLE webhook (
     next_unix_ms INTEGER NOT NULL,
     status INTEGER,
     error TEXT
-) STRICT, WITHOUT ROWID;
-CREATE INDEX webhook_due ON webhook (next_unix_ms) WHERE state = 'waiting';
+, account TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;
+CREATE INDEX webhook_due ON webhook (account, next_unix_ms) WHERE state = 'waiting';

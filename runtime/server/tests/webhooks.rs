@@ -6,6 +6,7 @@ mod support;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fuelbox_jobs::{Config as HostConfig, WebhookState};
+use fuelbox_ledger::rusqlite::Connection;
 use fuelbox_receipt::webhook;
 use fuelbox_test_support::guest::Guest;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use std::{
     sync::mpsc::{Receiver, channel},
     thread,
 };
-use support::{LONG, Served, config, json as read_json, serve_with};
+use support::{LONG, Served, account, config, json as read_json, serve_with};
 
 fn serve() -> Served {
     let mut config = config();
@@ -69,10 +70,13 @@ fn receiver(answers: &'static [&'static str]) -> (String, Receiver<Message>) {
 }
 
 fn submit(served: &Served, url: &str) -> String {
+    submit_as(served, &served.alice, url)
+}
+
+fn submit_as(served: &Served, key: &str, url: &str) -> String {
     let x = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1.5]});
     let job = json!({"model": "tiny", "inputs": [x], "webhook": {"url": url}});
-    let (status, body) =
-        read_json(served.post("/api/v1/jobs", &served.alice).json(&job).send().unwrap());
+    let (status, body) = read_json(served.post("/api/v1/jobs", key).json(&job).send().unwrap());
     assert_eq!(status, 202, "{body}");
     body["id"].as_str().unwrap().to_owned()
 }
@@ -145,6 +149,52 @@ fn a_receiver_that_says_nothing_holds_up_no_other() {
         |job: &String| served.host.webhooks().of(&job.parse().unwrap()).unwrap().unwrap().attempts;
     // Their first try lasts until nobody waits for the answer any more.
     assert!(waiting.iter().all(|job| tries(job) == 0));
+}
+
+/// Adds ended jobs like this one, each with a webhook that is due to one of these receivers since 1970.
+fn add_due(served: &Served, like: &str, count: u32, receivers: &[String]) {
+    let database = served.folder.path().join("data/fuelbox.db");
+    let connection = Connection::open(database).unwrap();
+    connection.busy_timeout(LONG).unwrap();
+    let mut select = connection.prepare("SELECT name FROM pragma_table_info('job')").unwrap();
+    let names = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let names: Vec<_> = names.map(Result::unwrap).filter(|name| name != "id").collect();
+    let columns = names.join(", ");
+    let like = like.replace('-', "");
+    let sql = format!(
+        "INSERT INTO job (id, {columns})
+         WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {count})
+         SELECT unhex(printf('%032x', n)), {columns} FROM job, number WHERE id = unhex('{like}');"
+    );
+    let urls = receivers.iter().enumerate().map(|(n, url)| format!("WHEN {n} THEN '{url}'"));
+    let urls = urls.collect::<Vec<_>>().join(" ");
+    let hooks = format!(
+        "INSERT INTO webhook (job, account, url, state, next_unix_ms)
+         WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {count})
+         SELECT unhex(printf('%032x', n)), 'alice', CASE n % {} {urls} END, 'waiting', n FROM number;",
+        receivers.len()
+    );
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {sql} {hooks} COMMIT;")).unwrap();
+}
+
+#[test]
+fn ten_thousand_webhooks_of_one_account_hold_up_no_other() {
+    let served = serve();
+    let dead: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let silent = dead.iter().map(|dead| format!("http://{}/", dead.local_addr().unwrap()));
+    let silent: Vec<_> = silent.collect();
+    let x = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1.5]});
+    let body = json!({"inputs": [x]});
+    let answer = served.post("/v2/models/tiny/infer", &served.alice).json(&body).send().unwrap();
+    let like = answer.headers()["fuelbox-job"].to_str().unwrap().to_owned();
+    add_due(&served, &like, 10_000, &silent);
+    let (url, messages) = receiver(&["200 OK"]);
+    let job = submit_as(&served, &served.bob, &url);
+    assert_eq!(messages.recv_timeout(LONG).unwrap().headers["webhook-id"], job);
+    // Bob's was in the first batch: nobody has waited for any of alice's receivers to the end.
+    let first: Vec<_> = served.host.webhooks().due(&account("alice"), u64::MAX, 100).unwrap();
+    assert!(first.iter().map(|webhook| webhook.next_unix_ms).eq(1..=100), "{first:?}");
+    assert!(first.iter().all(|webhook| webhook.attempts == 0), "{first:?}");
 }
 
 #[test]

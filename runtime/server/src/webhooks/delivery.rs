@@ -1,8 +1,9 @@
 //! Delivery: what is due is sent, a few at once, and nobody's receivers hold up those of others.
 //!
-//! An account has some places and a receiver fewer of them; a receiver that is silent is not asked again
-//! for a while, and what is due for it counts as tried. So one that is dead costs the time of two tries,
-//! however much waits for it.
+//! An account has some places and a receiver fewer of them, and accounts take turns at those that are
+//! free: what waits for one is never looked at before another's turn. A receiver that is silent is not
+//! asked again for a while, and what is due for it counts as tried. So one that is dead costs the time of
+//! two tries, however much waits for it.
 
 use super::{
     Webhooks,
@@ -27,8 +28,9 @@ use tokio::{
 /// come again.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Webhooks of one look.
-const DUE_MAX: usize = 4_096;
+/// Webhooks of one account at a look: what is behind a receiver without room is found, and a look takes
+/// a millisecond.
+const DUE_MAX: usize = 256;
 
 /// Messages on their way.
 const SENDING_MAX: usize = 32;
@@ -62,15 +64,35 @@ struct Places {
     accounts: HashMap<AccountId, usize>,
     receivers: HashMap<String, usize>,
     silent: HashMap<String, Instant>,
+    /// The account that got a place last: the next one's turn is now.
+    last: Option<AccountId>,
 }
 
 impl Places {
+    fn is_full(&self) -> bool {
+        self.jobs.len() >= SENDING_MAX
+    }
+
+    /// Whether there is a place for an account.
+    fn has_room(&self, account: &AccountId) -> bool {
+        let taken = self.accounts.get(account).copied().unwrap_or(0);
+        !self.is_full() && taken < OF_ACCOUNT_MAX
+    }
+
+    /// Accounts as their turns come, of those in the order of their names.
+    fn turns(&self, mut accounts: Vec<AccountId>) -> Vec<AccountId> {
+        if let Some(last) = &self.last {
+            let next = accounts.partition_point(|account| account <= last);
+            accounts.rotate_left(next);
+        }
+        accounts
+    }
+
     fn take(&mut self, sending: &Sending) -> bool {
-        let account = self.accounts.get(&sending.account).copied().unwrap_or(0);
         let receiver = self.receivers.get(&sending.receiver).copied().unwrap_or(0);
-        let room =
-            self.jobs.len() < SENDING_MAX && account < OF_ACCOUNT_MAX && receiver < OF_RECEIVER_MAX;
+        let room = self.has_room(&sending.account) && receiver < OF_RECEIVER_MAX;
         if room {
+            self.last = Some(sending.account.clone());
             self.jobs.insert(sending.job);
             *self.accounts.entry(sending.account.clone()).or_default() += 1;
             *self.receivers.entry(sending.receiver.clone()).or_default() += 1;
@@ -110,8 +132,13 @@ pub(crate) async fn deliver(app: Arc<App>) {
     let mut places = Places::default();
     let mut sending = JoinSet::new();
     loop {
-        if let Err(refusal) = start_due(&app, &sender, &mut places, &mut sending) {
-            tracing::error!(error = refusal.sentence, "webhooks cannot be read");
+        match start_due(&app, &sender, &mut places, &mut sending) {
+            Ok(Look::Done) => {}
+            // After the others' turn, and what has come to its end meanwhile.
+            Ok(Look::Again) => app.webhooks.wake.notify_one(),
+            Err(refusal) => {
+                tracing::error!(error = refusal.sentence, "webhooks cannot be read");
+            }
         }
         tokio::select! {
             () = app.stop.cancelled() => return,
@@ -126,45 +153,85 @@ pub(crate) async fn deliver(app: Arc<App>) {
     }
 }
 
+/// Whether a look saw all that is due.
+enum Look {
+    Done,
+    /// What was passed over may have hidden more.
+    Again,
+}
+
 /// Sends what is due, as far as there is room.
 fn start_due(
     app: &Arc<App>,
     sender: &Arc<Sender>,
     places: &mut Places,
     sending: &mut JoinSet<Sent>,
-) -> Result<(), Refusal> {
-    if places.jobs.len() >= SENDING_MAX {
-        return Ok(());
+) -> Result<Look, Refusal> {
+    let mut look = Look::Done;
+    if places.is_full() {
+        return Ok(look);
     }
-    let now = Instant::now();
+    let (now, now_unix_ms) = (Instant::now(), now_unix_ms());
     places.silent.retain(|_, until| *until > now);
-    let due = block_in_place(|| app.host.webhooks().due(now_unix_ms(), DUE_MAX))?;
-    for webhook in due {
-        Webhooks::heard(&app.webhooks, &webhook.job);
-        if places.jobs.contains(&webhook.job) {
+    let webhooks = app.host.webhooks();
+    let accounts = block_in_place(|| webhooks.accounts_due(now_unix_ms))?;
+    for account in places.turns(accounts) {
+        if places.is_full() {
+            break;
+        }
+        if !places.has_room(&account) {
             continue;
         }
-        let receiver = receiver(&webhook, app.limits.webhooks_insecure);
-        if places.is_silent(&receiver, now) {
+        let due = block_in_place(|| webhooks.due(&account, now_unix_ms, DUE_MAX))?;
+        let mut passed_over = Vec::new();
+        for webhook in due {
+            if !places.has_room(&account) {
+                break;
+            }
+            Webhooks::heard(&app.webhooks, &webhook.job);
+            if places.jobs.contains(&webhook.job) {
+                continue;
+            }
+            let receiver = receiver(&webhook, app.limits.webhooks_insecure);
+            if places.is_silent(&receiver, now) {
+                passed_over.push(webhook.job);
+                continue;
+            }
+            let one = Sending { job: webhook.job, account: account.clone(), receiver };
+            if !places.take(&one) {
+                continue;
+            }
+            match block_in_place(|| message(app, &webhook.job)) {
+                Ok(message) => {
+                    let sender = sender.clone();
+                    sending.spawn(async move {
+                        let result = sender.send(&webhook.url, message).await;
+                        Sent { sending: one, result }
+                    });
+                }
+                // One that cannot be read holds up no other.
+                Err(refusal) => {
+                    places.give_back(&one);
+                    tracing::error!(job = %one.job, error = refusal.sentence, "webhook not made");
+                    let error = "not tried: the job cannot be read";
+                    block_in_place(|| webhooks.failed(&one.job, now_unix_ms, error))?;
+                }
+            }
+        }
+        if !passed_over.is_empty() {
             let error = "not tried: the receiver was silent a moment ago";
-            block_in_place(|| app.host.webhooks().failed(&webhook.job, now_unix_ms(), error))?;
-            continue;
+            block_in_place(|| webhooks.all_failed(passed_over, now_unix_ms, error))?;
+            look = Look::Again;
         }
-        let job = app.host.job(&webhook.job)?;
-        let one = Sending { job: job.id, account: job.account.clone(), receiver };
-        if !places.take(&one) {
-            continue;
-        }
-        let body = serde_json::to_vec(&JobJson::of(&app.host, job)?);
-        let body = body.map_err(|error| Refusal::fault(&error))?;
-        let message = sign(app, &webhook.job, body);
-        let sender = sender.clone();
-        sending.spawn(async move {
-            let result = sender.send(&webhook.url, message).await;
-            Sent { sending: one, result }
-        });
     }
-    Ok(())
+    Ok(look)
+}
+
+/// What is said of a job's end.
+fn message(app: &App, job: &JobId) -> Result<Message, Refusal> {
+    let said = JobJson::of(&app.host, app.host.job(job)?)?;
+    let body = serde_json::to_vec(&said).map_err(|error| Refusal::fault(&error))?;
+    Ok(sign(app, job, body))
 }
 
 /// Host and port: what is dead is dead for all paths on it.
@@ -231,5 +298,22 @@ mod tests {
         assert!(places.take(&alice));
         places.give_back(&alice);
         assert!(!places.jobs.contains(&alice.job) && !places.accounts.contains_key(&alice.account));
+    }
+
+    #[test]
+    fn accounts_take_turns_at_places() {
+        let mut places = Places::default();
+        let names = |found: Vec<AccountId>| -> String {
+            found.iter().map(AccountId::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let accounts = ["a", "b", "c"].map(|name| name.parse().expect("an account")).to_vec();
+        assert_eq!(names(places.turns(accounts.clone())), "a b c");
+        for (last, expected) in [("a", "b c a"), ("b", "c a b"), ("bb", "c a b"), ("c", "a b c")] {
+            let one = sending(last, "good:443");
+            assert!(places.take(&one));
+            places.give_back(&one);
+            assert_eq!(names(places.turns(accounts.clone())), expected, "{last}");
+            assert_eq!(names(places.turns(Vec::new())), "");
+        }
     }
 }
