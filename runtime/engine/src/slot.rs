@@ -66,7 +66,7 @@ impl Places {
         let left = self
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.is_ok().then_some(Place { of: self })
+        left.is_ok().then(|| Place { of: self })
     }
 }
 

@@ -64,7 +64,7 @@ fn publishing_is_paid_once_and_checked() {
     // A load that takes more than it may: refused, and paid for.
     let third = golden(&Guest { load: burn(20_000), ..Guest::default() }, "3");
     let error = host.publish(&account("pub"), &third, Some(50_000)).unwrap_err();
-    assert_eq!(error.to_string(), "the model takes 180070 fuel to load, the limit is 50000");
+    assert_eq!(error.to_string(), "the model takes 180394 fuel to load, the limit is 50000");
     assert_eq!(available(&host, "pub"), left - 2);
     assert!(host.publish(&account("pub"), b"nonsense", None).is_err());
     let packages = host.read(|records| records.packages()).unwrap().unwrap();
