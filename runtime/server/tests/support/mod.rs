@@ -118,7 +118,13 @@ pub fn package(folder: &Path, name: &str, version: &str, guest: &Guest) -> Vec<u
     let model = Model::open(&engine(folder), opened, &JobLimits::default(), || ()).unwrap();
     let mut manifest =
         Manifest::new(name.into(), version.into(), PartRef::of(&wasm), model.signature().clone());
-    manifest.limits = LimitsAsked { fuel: 10_000_000, memory_bytes: 64 << 20 };
+    // Large answers cost by the byte, as does the memory that they are in.
+    let fuel = if guest.memory.parse::<u32>().is_ok_and(|pages| pages > 40) {
+        1_000_000_000
+    } else {
+        10_000_000
+    };
+    manifest.limits = LimitsAsked { fuel, memory_bytes: 64 << 20 };
     let mut file = Vec::new();
     write_archive(&manifest, &[&wasm], &mut file).unwrap();
     file
