@@ -10,6 +10,9 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// A guest's own fuel between two looks at it.
 const INTERVAL: u64 = fuelbox_engine::constants::CANCEL_INTERVAL_FUEL;
 
+/// What the request, a byte 1, and the reply, a byte 4, cost: 68 bytes each.
+const MESSAGES: u64 = 68 + 4 * 68;
+
 fn input() -> [Tensor; 1] {
     [fp32("x", &[1], &[1.0])]
 }
@@ -48,7 +51,7 @@ fn turns(count: u64) -> String {
 #[test]
 fn pages_of_the_start_are_paid_for_by_whoever_runs() {
     let (_, base, _) = check(&with_pages(PAGES_FREE, ""), fuel(1_000));
-    assert!(base < 20, "{base}");
+    assert!(base < MESSAGES + 20, "{base}");
     let needed = PAGE_FUEL + base;
     let more = |limit| check(&with_pages(PAGES_FREE + 1, ""), fuel(limit));
     assert_eq!(more(needed), ("completed", needed, PAGES_FREE + 1));
@@ -62,11 +65,11 @@ fn growth_that_cannot_be_paid_ends_the_job_before_there_is_a_page() {
     let grow = |pages, limit| check(&with_pages(PAGES_FREE, &growing(pages)), fuel(limit));
     // Up to what is free, a page costs what wasmtime takes for it.
     let small = check(&with_pages(PAGES_FREE - 3, &growing(3)), fuel(10_000));
-    assert!(small.1 < 3 * 255 + 100, "{small:?}");
+    assert!(small.1 < 3 * 255 + 100 + MESSAGES, "{small:?}");
     for pages in [1, 2, 100] {
         let (verdict, used, peak) = grow(pages, 10_000_000);
         assert_eq!((verdict, peak), ("completed", PAGES_FREE + pages));
-        let rest = used - pages * PAGE_FUEL;
+        let rest = used - pages * PAGE_FUEL - MESSAGES;
         // The guest's own fuel weighs more in the larger memory.
         let weighed = (pages * 255 + 100) * (PAGES_FREE + pages) / PAGES_FREE;
         assert!(rest > pages * 255 && rest < weighed, "{pages}: {rest}");
@@ -79,7 +82,7 @@ fn growth_that_cannot_be_paid_ends_the_job_before_there_is_a_page() {
     let limits = JobLimits { memory_bytes: PAGES_FREE * PAGE_BYTES, ..fuel(100_000) };
     let (verdict, used, peak) = check(&with_pages(PAGES_FREE, &growing(200)), limits);
     assert_eq!((verdict, peak), ("completed", PAGES_FREE));
-    assert!(used < 200 * 255 + 100, "{used}");
+    assert!(used < 200 * 255 + 100 + MESSAGES, "{used}");
     // Neither is the module's own maximum.
     let most = Guest { memory: format!("{PAGES_FREE} 100"), ..Guest::running(&growing(200)) };
     assert_eq!(check(&most, fuel(100_000)), ("completed", used, PAGES_FREE));
@@ -87,7 +90,7 @@ fn growth_that_cannot_be_paid_ends_the_job_before_there_is_a_page() {
 
 #[test]
 fn own_fuel_weighs_by_the_size_of_memory() {
-    let own = |pages| check(&with_pages(pages, &turns(10_000)), fuel(1 << 40)).1;
+    let own = |pages| check(&with_pages(pages, &turns(10_000)), fuel(1 << 40)).1 - MESSAGES;
     let base = own(3);
     assert_eq!(own(PAGES_FREE), base);
     for (pages, times) in
@@ -131,8 +134,10 @@ fn traps_are_weighed_as_well() {
     let (verdict, used, _) = trap(1 << 40);
     assert_eq!(verdict, "trap");
     assert!(used > 8 * PAGES_FREE * PAGE_FUEL + 8 * 10_000 * 4, "{used}");
-    for limit in [used, used - 1, 8 * PAGES_FREE * PAGE_FUEL + 100_000] {
-        assert_eq!((trap(limit).0, trap(limit).1), ("trap", limit.min(used)), "{limit}");
+    assert_eq!((trap(used).0, trap(used).1), ("trap", used));
+    // What it did beyond its limit counts for nothing, a trap neither.
+    for limit in [used - 1, 8 * PAGES_FREE * PAGE_FUEL + 100_000] {
+        assert_eq!((trap(limit).0, trap(limit).1), ("out_of_fuel", limit));
     }
 }
 

@@ -40,6 +40,11 @@ fn describe(outcome: &Outcome) -> String {
     }
 }
 
+/// What a byte of the request, and one of the reply, cost: there are 68 of each.
+const REQUEST: u64 = 68;
+const REPLY_BYTE: u64 = 4;
+const MESSAGES: u64 = REQUEST + 68 * REPLY_BYTE;
+
 fn fuel(fuel: u64) -> JobLimits {
     JobLimits { fuel, ..JobLimits::default() }
 }
@@ -47,22 +52,23 @@ fn fuel(fuel: u64) -> JobLimits {
 #[test]
 fn completed_bills_the_fuel_used() {
     // `alloc`: one constant; `run`: two constants dropped, one constant: each costs 1, and each call
-    // costs 1 for its function's entry.
+    // costs 1 for its function's entry; the messages, their bytes.
     let guest = Guest::running("(drop (i32.const 1)) (drop (i32.const 2))");
-    assert_eq!(check(&guest, fuel(1000)), "completed [0, 0, 40, 66], fuel 6");
+    assert_eq!(
+        check(&guest, fuel(1000)),
+        format!("completed [0, 0, 40, 66], fuel {}", 6 + MESSAGES)
+    );
 }
 
 #[test]
 fn fuel_at_the_limit_completes_and_one_less_is_out_of_fuel() {
     let guest = Guest::running("(drop (i32.const 1)) (drop (i32.const 2))");
-    // wasmtime looks at the counter at entries and loops, and stops when nothing is left: so what is
-    // needed is what is used by the last look, and the bill of who runs out is the limit.
-    let needed = (0..10).find(|&limit| check(&guest, fuel(limit)).starts_with("completed"));
-    let needed = needed.expect("the guest needs few");
-    assert!(needed <= 7, "{needed}");
+    let model = Host::fresh(Options::default()).open(guest.wasm()).unwrap();
+    let ended = |limit| describe(&run(&model, &input(), &fuel(limit)));
+    let needed = 6 + MESSAGES;
+    assert!(ended(needed).starts_with("completed"));
     for limit in 0..needed {
-        let expected = format!("out_of_fuel: all fuel was used, fuel {limit}");
-        assert_eq!(check(&guest, fuel(limit)), expected);
+        assert_eq!(ended(limit), format!("out_of_fuel: all fuel was used, fuel {limit}"));
     }
 }
 
@@ -79,7 +85,7 @@ fn guest_errors_bill_the_fuel_used_and_carry_the_guests_words() {
     let failure = Envelope::failure(Status::InvalidInput, "x is odd\x1b[2J");
     let guest = Guest { outputs: guest::encode(&failure), ..Guest::default() };
     let guest = Guest { reply: reply(OUTPUTS_AT, guest.outputs.len()), ..guest };
-    assert_eq!(check(&guest, fuel(1000)), "guest_error: x is odd\\u{1b}[2J, fuel 4");
+    assert_eq!(check(&guest, fuel(1000)), "guest_error: x is odd\\u{1b}[2J, fuel 328");
 }
 
 #[test]
@@ -88,7 +94,7 @@ fn unreachable_bills_the_fuel_used() {
     let ended = check(&Guest::running("(drop (i32.const 1)) unreachable"), fuel(1000));
     assert!(ended.starts_with(text), "{ended}");
     let billed: u64 = ended.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(billed < 10, "{ended}");
+    assert!(billed < REQUEST + 10, "{ended}");
 }
 
 #[test]
@@ -162,6 +168,8 @@ fn four_gib_are_the_most_that_any_guest_gets() {
 #[test]
 fn bad_outputs_bill_the_fuel_used() {
     let len = guest::outputs(42.0).len();
+    // What cannot be read is not paid for.
+    let unread = |detail: &str| detail.starts_with("reply of ") && !detail.contains("kind");
     for (reply_at, reply_len, detail) in [
         (OUTPUTS_AT, len - 1, "reply: tensor 0: offset 0 and length 4"),
         (OUTPUTS_AT, len + 1, "reply: 1 bytes too many"),
@@ -174,7 +182,8 @@ fn bad_outputs_bill_the_fuel_used() {
         let guest = Guest { reply: reply(reply_at, reply_len), ..Guest::default() };
         let ended = check(&guest, fuel(1000));
         assert!(ended.starts_with(&format!("bad_output: {detail}")), "{ended}");
-        assert!(ended.ends_with(", fuel 4"), "{ended}");
+        let reply = if unread(detail) { 0 } else { reply_len as u64 * REPLY_BYTE };
+        assert!(ended.ends_with(&format!(", fuel {}", 4 + REQUEST + reply)), "{ended}");
     }
 }
 
@@ -184,7 +193,10 @@ fn output_bytes_at_the_limit_pass_and_one_less_is_bad_output() {
     let limits = |output_bytes| JobLimits { output_bytes, ..fuel(1000) };
     assert!(check(&Guest::default(), limits(len)).starts_with("completed"));
     let ended = check(&Guest::default(), limits(len - 1));
-    assert_eq!(ended, format!("bad_output: reply of {len} bytes, allowed are {}, fuel 4", len - 1));
+    assert_eq!(
+        ended,
+        format!("bad_output: reply of {len} bytes, allowed are {}, fuel 72", len - 1)
+    );
 }
 
 #[test]
@@ -193,7 +205,7 @@ fn outputs_that_break_the_signature_are_bad() {
     let outputs = guest::encode(&envelope);
     let reply = reply(OUTPUTS_AT, outputs.len());
     let ended = check(&Guest { outputs, reply, ..Guest::default() }, fuel(1000));
-    assert_eq!(ended, "bad_output: 0 outputs, the signature has 1, fuel 4");
+    assert_eq!(ended, "bad_output: 0 outputs, the signature has 1, fuel 328");
 }
 
 #[test]
@@ -350,9 +362,9 @@ fn writes_and_randomness_come_in_slices() {
     };
     let host = Host::fresh(Options::default());
     let model = host.open(guest.wasm()).unwrap();
-    let outcome = run(&model, &input(), &fuel(2 << 20));
+    let outcome = run(&model, &input(), &fuel(16 << 20));
     assert_eq!(outcome.verdict.name(), "completed", "{outcome:?}");
-    assert!(((1 << 20)..(1 << 20) + 400).contains(&outcome.usage.fuel), "{:?}", outcome.usage);
+    assert!(((8 << 20)..(8 << 20) + 800).contains(&outcome.usage.fuel), "{:?}", outcome.usage);
     // Randomness in one call is that of several.
     let random = |calls: &[(usize, usize)]| {
         let calls: String = calls

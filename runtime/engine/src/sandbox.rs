@@ -342,7 +342,6 @@ impl Sandbox {
         let exports = code.exports();
         let len = u32::try_from(message.len())
             .map_err(|_| no_room(message.len(), "a 32-bit memory has no room for it"))?;
-        self.pay(u64::from(len) * MESSAGE_BYTE)?;
         let alloc = self.function::<u32, u32>(&exports.alloc)?;
         let pointer = self.enter(&alloc, len, cancel)?;
         if pointer == 0 {
@@ -359,7 +358,11 @@ impl Sandbox {
             );
             return Err(Verdict::BadOutput { detail }.into());
         };
-        message.write_to(place);
+        let place = start..start + place.len();
+        self.pay(u64::from(len) * MESSAGE_BYTE)?;
+        if let Some(place) = memory.data_mut(&mut self.store).get_mut(place) {
+            message.write_to(place);
+        }
         let export = match entry {
             Entry::Load => &exports.load,
             Entry::Run => &exports.run,
@@ -381,12 +384,14 @@ impl Sandbox {
         if len as u64 > bytes_max {
             return Err(bad(format!("reply of {len} bytes, allowed are {bytes_max}")));
         }
+        let place = start..start.saturating_add(len);
+        let memory_bytes = self.memory().len();
+        if memory_bytes < place.end {
+            let text = format!("reply of {len} bytes at {start:#x}, the memory has {memory_bytes}");
+            return Err(bad(text));
+        }
         self.pay(len as u64 * REPLY_BYTE)?;
-        let memory = self.memory();
-        let memory_bytes = memory.len();
-        let bytes = memory.get(start..).and_then(|rest| rest.get(..len)).ok_or_else(|| {
-            bad(format!("reply of {len} bytes at {start:#x}, the memory has {memory_bytes}"))
-        })?;
+        let bytes = self.memory().get(place).unwrap_or_default();
         let message = Message::decode(bytes).map_err(|error| bad(format!("reply: {error}")))?;
         if message.kind() == Kind::Failure {
             let detail = excerpt(message.text().as_bytes(), crate::log::DETAIL_BYTES_MAX);

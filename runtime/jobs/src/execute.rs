@@ -24,11 +24,12 @@ pub(crate) struct Work<'a> {
 }
 
 /// Fuel for each byte that a package unpacks to, golden cases included: for a load its file is read, unpacked
-/// and hashed, some 2 ns a byte. A few kilobytes of a file may become gigabytes.
-const UNPACK_BYTE: u64 = 10;
+/// and hashed, some 2 ns a byte, within ten times of what models take for the price of a load. A few kilobytes
+/// of a file may become gigabytes.
+const UNPACK_BYTE: u64 = 6;
 
-/// What a load takes beside the guest's own fuel.
-pub(crate) fn unpack_fuel(manifest: &Manifest) -> u64 {
+/// What a load for new shapes takes beside the guest's own fuel.
+pub fn unpack_fuel(manifest: &Manifest) -> u64 {
     let assets = manifest.assets.iter().map(|asset| asset.part);
     let golden = manifest.golden.iter().map(|case| case.input);
     let parts = [manifest.guest].into_iter().chain(assets).chain(golden);

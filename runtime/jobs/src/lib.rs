@@ -59,6 +59,7 @@ pub use accounts::Accounts;
 pub use blobs::{BlobFolder, Blobs, Seen};
 pub use books::BooksError;
 pub use catalogue::Quote;
+pub use execute::unpack_fuel;
 pub use fault::{FolderError, HostFault, JobError, PublishError};
 pub use folder::{Config, DataFolder};
 pub use host::Host;

@@ -279,7 +279,6 @@ struct InOrder {
 fn in_order(name: &str) -> Option<InOrder> {
     const BAD_DESCRIPTOR: u32 = 8;
     const NOT_A_DIRECTORY: u32 = 54;
-    const NOT_SEEKABLE: u32 = 70;
     let (arguments, errno, pointers): (&[i64], u32, &[usize]) = match name {
         // There are none, so that nothing is written.
         "args_get" | "environ_get" => (&[LIST, RESULT], 0, &[]),
@@ -295,8 +294,8 @@ fn in_order(name: &str) -> Option<InOrder> {
         "fd_readdir" => (&[3, RESULT, 16, 0, RESULT + 16], BAD_DESCRIPTOR, &[]),
         "fd_read" => (&[0, LIST, 1, RESULT], 0, &[1, 3]),
         "fd_write" => (&[1, LIST, 1, RESULT], 0, &[1, 3]),
-        "fd_seek" => (&[1, 0, 1, RESULT], NOT_SEEKABLE, &[]),
-        "fd_tell" => (&[1, RESULT], NOT_SEEKABLE, &[]),
+        "fd_seek" => (&[1, 0, 1, RESULT], BAD_DESCRIPTOR, &[]),
+        "fd_tell" => (&[1, RESULT], BAD_DESCRIPTOR, &[]),
         "path_create_directory" | "path_remove_directory" | "path_unlink_file" => {
             (&[3, LIST, 8], BAD_DESCRIPTOR, &[])
         }

@@ -14,7 +14,7 @@ use crate::{
     units::{grouped, show_bytes},
 };
 use fuelbox_engine::{Cancel, JobLimits, Model, Usage, Verdict, shapes_digest};
-use fuelbox_jobs::{HostLimits, Quote, Schedule};
+use fuelbox_jobs::{HostLimits, Quote, Schedule, unpack_fuel};
 use fuelbox_ledger::Credits;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -134,6 +134,11 @@ fn measure(
     };
     let first = inputs(random.unwrap_or(0))?;
     let (usage, load_fuel) = run(model, &first)?;
+    let unpack_fuel = match source {
+        Source::Package(archive) if signature.needs_shapes() => unpack_fuel(archive.manifest()),
+        Source::Package(_) | Source::Bare(_) => 0,
+    };
+    let load_fuel = load_fuel.saturating_add(unpack_fuel);
     let mut fuels = vec![usage.fuel];
     for seed in 1..args.samples.unwrap_or(1) {
         fuels.push(run(model, &inputs(seed)?)?.0.fuel);
