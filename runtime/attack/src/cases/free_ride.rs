@@ -111,6 +111,40 @@ pub(super) fn cases() -> Vec<Case> {
         ensure(end.fuel >= BURNED, || format!("{} fuel", end.fuel))?;
         Ok(format!("load {}, job {} fuel", model.fuel, end.fuel))
     });
+    add("work on the way back from calls within calls", |attempt| {
+        const DEEP: u64 = 1_000;
+        const PIECES: u64 = 500;
+        let piece = "(local.set 1 (i32.mul (local.get 1) (i32.const 3)))"; // costs 5
+        let extra = format!(
+            "(func $deep (param $n i32) (local i32)
+               (if (local.get $n) (then (call $deep (i32.sub (local.get $n) (i32.const 1)))))
+               {})",
+            piece.repeat(PIECES as usize)
+        );
+        let guest = Guest { extra, ..Guest::running(&format!("(call $deep (i32.const {DEEP}))")) };
+        beyond(attempt, &guest, DEEP * PIECES * 5)
+    });
+    add("work in a straight line", |attempt| {
+        const PIECES: u64 = 50_000;
+        let piece = "(local.set 2 (i32.mul (local.get 2) (i32.const 3)))";
+        beyond(attempt, &Guest::running(&piece.repeat(PIECES as usize)), PIECES * 5)
+    });
+    add("a reply that lies there from the start", |attempt| {
+        const BYTES: u32 = 180_000;
+        let reply = pack_reply(crate::guest::OUTPUTS_AT, BYTES);
+        let guest = Guest { reply: format!("(i64.const {reply})"), ..Guest::default() };
+        let end = attempt.ends(&guest, "bad_output", "bytes too many")?;
+        let owed = 4 * u64::from(BYTES);
+        ensure(end.fuel >= owed, || format!("{} fuel for {owed}", end.fuel))?;
+        Ok(format!("{} fuel billed", end.fuel))
+    });
+    add("values that are computed before there is fuel", |attempt| {
+        let extra = "(global i32 (i32.add (i32.const 1) (i32.const 2)))
+            (table 1 funcref) (func $f) (elem (i32.add (i32.const 0) (i32.const 0)) func $f)";
+        let package = Package::of(&Guest { extra: extra.into(), ..Guest::default() });
+        attempt.refused(&package, "begins with a computed value")?;
+        attempt.refused(&package, "active with a computed offset")
+    });
     add("memory.fill of megabytes in one instruction", |attempt| {
         per_byte(attempt, "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 4194304))")
     });
@@ -322,4 +356,14 @@ fn block_input(block: &[u32]) -> fuelbox_engine::Tensor {
         *to = f32::from_bits(*word);
     }
     floats("x", &words)
+}
+
+/// Runs a guest that does so much on half of the fuel that it takes, where it must not complete, and on enough.
+fn beyond(attempt: &mut Attempt<'_>, guest: &Guest, work: u64) -> Held {
+    let model = attempt.open(guest)?;
+    ended(&attempt.run_plain(&model, work / 2)?, "out_of_fuel", "")?;
+    let end = attempt.run_plain(&model, 2 * work)?;
+    ended(&end, "completed", "")?;
+    ensure(end.fuel >= work, || format!("{} fuel for {work}", end.fuel))?;
+    Ok(format!("{} fuel billed", end.fuel))
 }
