@@ -151,7 +151,7 @@ classes! {
         F32Mul F64Mul F32x4Mul F64x2Mul F32Div F64Div F32x4Div F64x2Div
         F32Sqrt F64Sqrt F32x4Sqrt F64x2Sqrt F32DemoteF64 F32x4DemoteF64x2Zero;
     /// What may wait for memory.
-    load = 15:
+    load = 19:
         I32Load I64Load F32Load F64Load I32Load8S I32Load8U I32Load16S I32Load16U
         I64Load8S I64Load8U I64Load16S I64Load16U I64Load32S I64Load32U
         V128Load V128Load8x8S V128Load8x8U V128Load16x4S V128Load16x4U V128Load32x2S V128Load32x2U
@@ -165,7 +165,7 @@ classes! {
     call = 10:
         Call CallIndirect;
     /// A way into the host and out of it, whatever the size.
-    bulk = 40:
+    bulk = 65:
         MemoryCopy MemoryFill MemoryInit MemoryGrow DataDrop ElemDrop RefFunc
         TableInit TableCopy TableFill TableSet TableGrow;
 }
