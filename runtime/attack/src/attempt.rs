@@ -113,9 +113,9 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// Lets the program run a package by itself: all that it prints.
+    /// Lets the program run a package by itself, without a host whom anybody would pay: all that it prints.
     pub(crate) fn printed(&mut self, package: &Package) -> Result<Vec<u8>, Broken> {
-        self.jobs += 1;
+        self.uploads += 1;
         let name = self.new_name();
         self.target.printed(&package.file(&name))
     }

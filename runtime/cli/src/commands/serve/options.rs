@@ -114,11 +114,11 @@ struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     connections: Option<usize>,
 
-    /// Most time from a connection to its request's last header, and between requests [default: 20s].
+    /// Most time from a connection, or an answer, to the next headers [default: 20s].
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     header_time: Option<Duration>,
 
-    /// Most time between requests of an HTTP/2 connection, as of gRPC [default: 300s].
+    /// Most time between requests of an HTTP/2 connection [default: 300s].
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     idle_time: Option<Duration>,
 
