@@ -157,7 +157,7 @@ fn worst_table(data: &Data, by_fuel: &Spread, by_price: &Spread) -> String {
     format!(
         "## What takes longest for its price\n\n{}{}\n\n",
         table(&columns, rows),
-        "This CPU multiplies and adds 16 numbers in 0.15 ns, and in 40 when one of them is subnormal. Kernels count \
+        "The Intel Xeon that weights were fitted on first multiplies and adds 16 numbers in 0.15 ns, and in 40 when one of them is subnormal. Kernels count \
          such steps of products and charge for them; their other operations, and a guest's own multiplications and \
          divisions, cost what they take on such numbers."
     )
