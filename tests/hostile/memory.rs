@@ -1,6 +1,8 @@
 //! Memory and its price: pages at the start, growth, and what a large memory makes of a guest's own fuel.
 
-use fuelbox_engine::{Codegen, JobLimits, Options, Outcome, PAGE_FUEL, PAGES_FREE, Tensor};
+use fuelbox_engine::{
+    Codegen, DISTANCE_PAGES, JobLimits, Options, Outcome, PAGE_FUEL, PAGES_FREE, Tensor,
+};
 use fuelbox_test_support::{
     guest::Guest,
     host::{Host, fp32, run},
@@ -71,7 +73,7 @@ fn growth_that_cannot_be_paid_ends_the_job_before_there_is_a_page() {
         assert_eq!((verdict, peak), ("completed", PAGES_FREE + pages));
         let rest = used - pages * PAGE_FUEL - MESSAGES;
         // The guest's own fuel weighs more in the larger memory.
-        let weighed = (pages * 255 + 100) * (PAGES_FREE + pages) / PAGES_FREE;
+        let weighed = (pages * 255 + 100) * (DISTANCE_PAGES + pages) / DISTANCE_PAGES;
         assert!(rest > pages * 255 && rest < weighed, "{pages}: {rest}");
         assert_eq!(grow(pages, pages * PAGE_FUEL - 1).0, "out_of_fuel");
         assert_eq!(grow(pages, pages * PAGE_FUEL - 1).2, PAGES_FREE, "no page was given");
@@ -94,7 +96,7 @@ fn own_fuel_weighs_by_the_size_of_memory() {
     let base = own(3);
     assert_eq!(own(PAGES_FREE), base);
     for (pages, times) in
-        [(2 * PAGES_FREE, 2), (5 * PAGES_FREE, 5), (8 * PAGES_FREE, 8), (2_000, 8)]
+        [(PAGES_FREE + 10, 2), (PAGES_FREE + 40, 5), (PAGES_FREE + 70, 8), (2_000, 8)]
     {
         let found = own(pages) - (pages - PAGES_FREE) * PAGE_FUEL;
         // Each settlement drops less than a unit.

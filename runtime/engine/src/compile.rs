@@ -96,7 +96,7 @@ impl Compiler {
         check_size(module)
             .map_err(|refused| CompileError::Invalid { message: refused.to_string() })?;
         let answer = match self {
-            Self::InProcess => compile(engine, module),
+            Self::InProcess => compile(engine, codegen, module),
             Self::Worker { program, arguments, limits } => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(codegen.name());
@@ -113,12 +113,12 @@ impl Compiler {
 }
 
 /// What is done in a worker.
-fn compile(engine: &wasmtime::Engine, module: &[u8]) -> Answer {
+fn compile(engine: &wasmtime::Engine, codegen: Codegen, module: &[u8]) -> Answer {
     let valid = match validate(module) {
         Ok(valid) => valid,
         Err(refused) => return Answer::Invalid(refused.to_string()),
     };
-    let Split { husk, initial } = match split(&valid) {
+    let Split { husk, initial } = match split(&valid, codegen.counts_fuel()) {
         Ok(split) => split,
         Err(error) => return Answer::Invalid(error.to_string()),
     };
@@ -250,7 +250,7 @@ fn work(codegen: &str) -> wasmtime::Result<Answer> {
     let engine = wasmtime::Engine::new(&config(&Profile::current(), codegen)?)?;
     confine::enter()?;
     let module = frame::read_question(&mut io::stdin().lock(), MODULE_BYTES_MAX)?;
-    Ok(compile(&engine, &module))
+    Ok(compile(&engine, codegen, &module))
 }
 
 fn one_line(text: &str) -> String {

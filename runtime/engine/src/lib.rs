@@ -52,7 +52,9 @@ pub use canonical::{
 };
 pub use compile::{CompileError, Compiler, WorkerLimits, worker_main};
 pub use confine::Walls;
-pub use cost::{COST_SCHEDULE_VERSION, DISTANCE_MAX, OPERATOR_CLASSES, PAGE_FUEL, PAGES_FREE};
+pub use cost::{
+    COST_SCHEDULE_VERSION, DISTANCE_MAX, DISTANCE_PAGES, OPERATOR_CLASSES, PAGE_FUEL, PAGES_FREE,
+};
 pub use engine::{Code, Engine, EngineError, Options};
 pub use fuelbox_abi::{DataType, Dim, Dims, Role, Shape};
 pub use fuelbox_digest::{Digest, Hasher, ParseDigestError};

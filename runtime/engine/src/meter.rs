@@ -214,7 +214,10 @@ fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::{PAGE_FUEL, PAGES_FREE};
+    use crate::cost::{DISTANCE_PAGES, PAGE_FUEL, PAGES_FREE};
+
+    /// A memory in which a guest's own fuel counts twice.
+    const DOUBLE_PAGES: u64 = PAGES_FREE + DISTANCE_PAGES;
 
     /// A meter that has started, with so many pages.
     fn meter(pages: u64, by_distance: bool, fuel: u64) -> Meter {
@@ -269,21 +272,21 @@ mod tests {
 
     #[test]
     fn own_fuel_weighs_by_the_memory_at_the_settlement() {
-        let mut meter = meter(2 * PAGES_FREE, true, PAGES_FREE * PAGE_FUEL + 1_000);
+        let mut meter = meter(DOUBLE_PAGES, true, DISTANCE_PAGES * PAGE_FUEL + 1_000);
         assert_eq!(meter.settle(900, 0), Ok(800), "100 of its own weigh 200");
         assert_eq!(meter.settle(800, 50), Ok(750), "the host's work weighs what it weighs");
         assert_eq!(meter.settle(375, 0), Ok(0));
         assert_eq!(meter.settle(0, 0), Ok(0));
-        let mut meter = self::meter(2 * PAGES_FREE, true, PAGES_FREE * PAGE_FUEL + 1_000);
+        let mut meter = self::meter(DOUBLE_PAGES, true, DISTANCE_PAGES * PAGE_FUEL + 1_000);
         assert_eq!(meter.settle(499, 0), Err(Overdrawn));
-        let mut load = self::meter(2 * PAGES_FREE, false, PAGES_FREE * PAGE_FUEL + 1_000);
+        let mut load = self::meter(DOUBLE_PAGES, false, DISTANCE_PAGES * PAGE_FUEL + 1_000);
         assert_eq!(load.settle(499, 0), Ok(499));
     }
 
     #[test]
     fn who_gives_way_goes_on_while_it_can_pay() {
-        let fuel = PAGES_FREE * PAGE_FUEL + 4 * CANCEL_INTERVAL_FUEL;
-        let mut meter = meter(2 * PAGES_FREE, true, fuel);
+        let fuel = DISTANCE_PAGES * PAGE_FUEL + 4 * CANCEL_INTERVAL_FUEL;
+        let mut meter = meter(DOUBLE_PAGES, true, fuel);
         let pace = meter.pace().clone();
         assert_eq!((pace.interval(), pace.interval()), (Ok(()), Ok(())));
         assert_eq!(pace.interval(), Err(Overdrawn));

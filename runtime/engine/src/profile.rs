@@ -125,6 +125,15 @@ impl Codegen {
         }
     }
 
+    /// Whether code has to look at its fuel.
+    pub(crate) fn counts_fuel(self) -> bool {
+        match self {
+            #[cfg(feature = "unmetered")]
+            Self::Unmetered => false,
+            _ => true,
+        }
+    }
+
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let all = [
             Self::Native,
@@ -189,7 +198,7 @@ mod tests {
             r#"{"version":1,"wasmtime":"48.0.8","wasm_features":["mutable-global","#,
             r#""saturating-float-to-int","sign-extension","reference-types","multi-value","#,
             r#""bulk-memory","simd","extended-const","floats"],"nan_canonicalization":true,"#,
-            r#""cost_schedule":5,"guest_abi":1,"kernels":1,"#,
+            r#""cost_schedule":6,"guest_abi":1,"kernels":1,"#,
             r#""wasi":"wasi-common 36.0.20, fuelbox 2","wasm_stack_bytes":4194304,"#,
             r#""memory_pages_max":65536}"#
         );

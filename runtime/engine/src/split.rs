@@ -44,12 +44,16 @@ pub(crate) fn global_export(index: u32) -> String {
     format!("{RESERVED_EXPORT_PREFIX}global:{index}")
 }
 
-/// Splits a module.
+/// Splits a module, whose code gets fuel checks if it is to count fuel.
 ///
 /// # Errors
 /// None for a valid module: readers could fail, and their errors are handed on.
-pub(crate) fn split(module: &ValidModule<'_>) -> Result<Split, BinaryReaderError> {
-    let bytes = &with_fuel_checks(module.bytes())?;
+pub(crate) fn split(
+    module: &ValidModule<'_>,
+    counts_fuel: bool,
+) -> Result<Split, BinaryReaderError> {
+    let checked = counts_fuel.then(|| with_fuel_checks(module.bytes())).transpose()?;
+    let bytes = checked.as_deref().unwrap_or(module.bytes());
     let mut husk = Module::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;

@@ -73,6 +73,7 @@ struct Schedule {
     cost_schedule: u32,
     pages_free: u64,
     page_fuel: u64,
+    distance_pages: u64,
     distance_max: u64,
     classes: Vec<Class>,
 }

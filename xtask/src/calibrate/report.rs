@@ -225,7 +225,7 @@ fn operator_table(data: &Data, by_fuel: &Spread) -> Result<String> {
             .map(|(work, ns)| {
                 // What the other operators of the step pay for.
                 let rest = work.fuel as f64 / work.turns as f64 - f64::from(*weight);
-                (ns / (WORST_RATIO * by_fuel.median) - rest).ceil().max(0.0)
+                (ns / (WORST_RATIO * by_fuel.median) - rest).ceil()
             })
             .fold(None, |most: Option<f64>, needed| {
                 Some(most.map_or(needed, |most| most.max(needed)))
@@ -234,7 +234,7 @@ fn operator_table(data: &Data, by_fuel: &Spread) -> Result<String> {
             name.clone(),
             operators.len().to_string(),
             weight.to_string(),
-            needed.map_or("-".into(), |needed| format!("{needed:.0}")),
+            needed.map_or("-".into(), |needed| (needed as u64).to_string()),
             if slowest.is_empty() { "-".into() } else { format!("{time:.2}") },
             if shown.is_empty() { "-".into() } else { shown.join(", ") },
         ]
@@ -258,10 +258,10 @@ fn other_table(data: &Data, by_fuel: &Spread, by_price: &Spread) -> String {
     });
     let columns =
         ["work", "fuel", "MiB", "us", "ns a unit", "by the models' median", "for its price"];
-    let super::Schedule { pages_free, page_fuel, distance_max, .. } = data.schedule;
+    let super::Schedule { pages_free, page_fuel, distance_pages, distance_max, .. } = data.schedule;
     format!(
-        "## Memory, calls, host calls, kernels\n\nA page of 64 KiB beyond {pages_free} costs {} fuel; a guest's own \
-         fuel counts as often as {pages_free} pages fit into its memory, up to {distance_max} times.\n\n{}",
+        "## Memory, calls, host calls, kernels\n\nA page of 64 KiB beyond {pages_free} costs {} fuel, and every \
+         {distance_pages} of them make a guest's own fuel count once more, up to {distance_max} times.\n\n{}",
         count(page_fuel),
         table(&columns, rows)
     )

@@ -14,8 +14,9 @@ mod search;
 use anyhow::{Context, Result, bail};
 use cpu_time::ThreadTime;
 use fuelbox_engine::{
-    COST_SCHEDULE_VERSION, Cache, Cancel, DISTANCE_MAX, Engine, GuestModule, JobLimits, Model,
-    OPERATOR_CLASSES, Options, PAGE_FUEL, PAGES_FREE, Package, Tensor, Usage, Verdict,
+    COST_SCHEDULE_VERSION, Cache, Cancel, DISTANCE_MAX, DISTANCE_PAGES, Engine, GuestModule,
+    JobLimits, Model, OPERATOR_CLASSES, Options, PAGE_FUEL, PAGES_FREE, Package, Tensor, Usage,
+    Verdict,
 };
 use fuelbox_jobs::Schedule;
 use fuelbox_test_support::{
@@ -56,6 +57,7 @@ pub(crate) fn run(cache: &Path, rounds: usize) -> Result<()> {
             "cost_schedule": COST_SCHEDULE_VERSION,
             "pages_free": PAGES_FREE,
             "page_fuel": PAGE_FUEL,
+            "distance_pages": DISTANCE_PAGES,
             "distance_max": DISTANCE_MAX,
             "classes": classes.collect::<Vec<_>>(),
         })

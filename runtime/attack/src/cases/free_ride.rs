@@ -10,7 +10,7 @@ use crate::{
     target::{Broken, Job, Ran},
 };
 use fuelbox_abi::{Envelope, Status, pack_reply};
-use fuelbox_engine::{DISTANCE_MAX, PAGE_FUEL, PAGES_FREE};
+use fuelbox_engine::{DISTANCE_MAX, DISTANCE_PAGES, PAGE_FUEL, PAGES_FREE};
 use fuelbox_kernels::{
     Call, Conv, Depthwise, Gemm, KERNEL_CALL_FUEL, Kernel, Map, Pool, Rows, SUBNORMAL_FUEL, Window,
 };
@@ -161,7 +161,7 @@ pub(super) fn cases() -> Vec<Case> {
         const GROWN: u64 = 512;
         const BYTES: u64 = 32 << 20;
         // Distance costs no more from here on.
-        const { assert!(GROWN >= PAGES_FREE * DISTANCE_MAX) };
+        const { assert!(GROWN >= PAGES_FREE + DISTANCE_PAGES * DISTANCE_MAX) };
         // More than there can be: -1, and the job goes on.
         let run = format!(
             "(if (i32.ne (memory.grow (i32.const {GROWN})) (i32.const 3)) (then unreachable))
@@ -259,15 +259,17 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Pages of the guests that work in bulk.
-const BULK_PAGES: u64 = 100;
+/// Pages of the guests that work in bulk: distance costs no more from here on.
+const BULK_PAGES: u64 = PAGES_FREE + DISTANCE_PAGES * (DISTANCE_MAX - 1);
 
 /// Bulk operations cost by the byte, in a memory of which pages and distance cost besides.
 fn per_byte(attempt: &mut Attempt<'_>, run: &str) -> Held {
     let guest = Guest { memory: BULK_PAGES.to_string(), ..Guest::running(run) };
-    let end = attempt.ends(&guest, "completed", "")?;
+    let model = attempt.open(&guest)?;
+    let end = attempt.run_plain(&model, 100_000_000)?;
+    ended(&end, "completed", "")?;
     let bytes = 4 << 20;
-    let least = (BULK_PAGES - PAGES_FREE) * PAGE_FUEL + bytes * BULK_PAGES / PAGES_FREE;
+    let least = (BULK_PAGES - PAGES_FREE) * PAGE_FUEL + bytes * DISTANCE_MAX;
     ensure(end.fuel >= least, || format!("{} fuel for {bytes} bytes, not {least}", end.fuel))?;
     Ok(format!("{} fuel for {bytes} bytes", end.fuel))
 }

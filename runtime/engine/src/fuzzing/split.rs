@@ -34,7 +34,7 @@ pub fn split_is_the_same(bytes: &[u8]) -> bool {
     let Ok(module) = validate(bytes) else {
         return false;
     };
-    let parts = split(&module).expect("a valid module can be split");
+    let parts = split(&module, true).expect("a valid module can be split");
     assert_eq!(parts.husk.mutable_globals() as usize, module.mutable_globals().len());
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| Engine::new(&config()).expect("an engine"));
