@@ -169,7 +169,8 @@ impl Model {
         let StoredPackage { module, assets, fetch } = package.into();
         let code = engine.code(&module, compiling)?;
         let key = model_key(engine, &module, &assets);
-        let (described, _) = image(engine, &code, fetch.as_ref(), &key, &[], &terms.into())?;
+        let (described, _) =
+            image(engine, &code, fetch.as_ref(), &key, &Wanted::default(), &terms.into())?;
         let fetch = described.signature().needs_shapes().then_some(fetch);
         Ok(Self { engine: engine.clone(), code, fetch, key, described, planned: Mutex::default() })
     }
@@ -235,7 +236,8 @@ impl Model {
             return Ok((image, false));
         }
         drop(planned); // others go on while this one loads; two that load the same agree
-        let image = image(&self.engine, &self.code, fetch, &self.key, shapes, terms)?;
+        let wanted = Wanted { shapes, signature: Some(self.signature()) };
+        let image = image(&self.engine, &self.code, fetch, &self.key, &wanted, terms)?;
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         planned.push((key, image.0.clone()));
         if planned.len() > SHAPE_IMAGES_MAX {
@@ -304,15 +306,25 @@ impl Warm<'_> {
 
 const MEMORY_FILE: &str = "memory.img";
 
-/// The image of a model for these shapes, from the cache or by loading it; and whether it was loaded.
+/// What a model is loaded for.
+#[derive(Default)]
+struct Wanted<'a> {
+    /// Of its inputs; none to learn its signature.
+    shapes: &'a [TensorSpec<'a>],
+    /// What it said of itself without shapes, and has to say with them.
+    signature: Option<&'a Signature>,
+}
+
+/// The image of a model, from the cache or by loading it; and whether it was loaded.
 fn image(
     engine: &Engine,
     code: &Arc<Code>,
     fetch: &Fetch,
     model: &Digest,
-    shapes: &[TensorSpec<'_>],
+    wanted: &Wanted<'_>,
     terms: &LoadTerms,
 ) -> Result<(Arc<ModelImage>, bool), ModelError> {
+    let Wanted { shapes, signature } = *wanted;
     let key = shapes_key(shapes);
     let cache = engine.cache();
     let open = |opened: Opened<ImageMeta>| -> Option<Arc<ModelImage>> {
@@ -335,6 +347,11 @@ fn image(
     let mut loaded = load(code, &request, &terms.limits, &terms.cancel)?
         .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
     drop(package); // the guest has its copy
+    if signature.is_some_and(|signature| loaded.signature != *signature) {
+        let detail = "the signature is another one when the model is loaded for shapes".into();
+        let (verdict, usage) = (Verdict::BadOutput { detail }, loaded.usage);
+        return Err(ModelError::Load(Box::new(Outcome { verdict, usage, log: loaded.log })));
+    }
     let mut meta = ImageMeta {
         digest: Digest::from_bytes([0; 32]), // follows below
         globals: loaded.globals.clone(),

@@ -8,6 +8,7 @@ use fuelbox_jobs::{
     Config, DataFolder, Finished, Full, Host, JobError, Priority, Publication, QueueLimits, State,
 };
 use fuelbox_ledger::AccountKind;
+use fuelbox_test_support::guest::{Guest, SIGNATURE_AT};
 use std::{
     path::Path,
     sync::mpsc::{Receiver, channel},
@@ -371,6 +372,30 @@ fn an_open_model_needs_its_file_for_new_shapes_alone() {
     assert_eq!(load_of(&done), Some(0));
     std::fs::write(&file, kept).unwrap();
     assert!(load_of(&host.run(sized(&publication, 2)).unwrap()).is_some());
+    drop(host);
+    support::check_folder(folder.path());
+}
+
+#[test]
+fn a_load_that_says_another_signature_fails_and_is_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path());
+    // When the message has shapes, the first byte of its input's name is another one.
+    let at = shaped().signature.iter().position(|byte| *byte == b'x').unwrap();
+    let load = format!(
+        "(if (i32.load8_u offset=12 (local.get 0))
+           (then (i32.store8 (i32.const {}) (i32.const 122))))
+         {}",
+        SIGNATURE_AT as usize + at,
+        burn(100_000)
+    );
+    let file = package(folder.path(), "s", "1", &Guest { load, ..shaped() });
+    let publication = set_up(&host, MONEY, &file);
+    for _ in 0..2 {
+        let done = host.run(sized(&publication, 3)).unwrap();
+        assert_eq!(done.job.end.as_ref().unwrap().verdict, "bad_output");
+        assert!(load_of(&done).unwrap() > 400_000);
+    }
     drop(host);
     support::check_folder(folder.path());
 }

@@ -58,6 +58,24 @@ pub(super) fn cases() -> Vec<Case> {
         ensure(first == again, || format!("{first:?}, {again:?}"))?;
         Ok(format!("loads always have the same randomness: each of five says '{name}'"))
     });
+    add("a model that says another signature for shapes", |attempt| {
+        // A message to load has specs when it is for shapes: then its output has another name.
+        let signature = signature(&[Dim::Symbol("n")]);
+        let at = signature.iter().position(|byte| *byte == b'y').unwrap_or_default();
+        let saying = |name: u8| Guest {
+            load: format!(
+                "(if (i32.load8_u offset=12 (local.get 0))
+                   (then (i32.store8 (i32.const {}) (i32.const {name}))))",
+                SIGNATURE_AT as usize + at
+            ),
+            signature: signature.clone(),
+            ..Guest::default()
+        };
+        attempt.ends(&saying(b'y'), "completed", "")?;
+        let words = "the signature is another one when the model is loaded for shapes";
+        attempt.ends(&saying(b'z'), "bad_output", words)?;
+        Ok("bad_output, before it runs".into())
+    });
     add("outputs beyond the declared shape", |attempt| {
         let words = "output 'y': shape [2], the signature has [1]";
         output(attempt, "y", DataType::Fp32, &[2], words)
