@@ -311,7 +311,7 @@ const MEMORY_FILE: &str = "memory.img";
 struct Wanted<'a> {
     /// Of its inputs; none to learn its signature.
     shapes: &'a [TensorSpec<'a>],
-    /// What it said of itself without shapes, and has to say with them.
+    /// What it said of itself without shapes: names and datatypes hold with them, too.
     signature: Option<&'a Signature>,
 }
 
@@ -347,8 +347,8 @@ fn image(
     let mut loaded = load(code, &request, &terms.limits, &terms.cancel)?
         .map_err(|outcome| ModelError::Load(Box::new(outcome)))?;
     drop(package); // the guest has its copy
-    if signature.is_some_and(|signature| loaded.signature != *signature) {
-        let detail = "the signature is another one when the model is loaded for shapes".into();
+    if signature.is_some_and(|signature| !loaded.signature.names_the_same(signature)) {
+        let detail = "loaded for shapes, the model has other names or datatypes".into();
         let (verdict, usage) = (Verdict::BadOutput { detail }, loaded.usage);
         return Err(ModelError::Load(Box::new(Outcome { verdict, usage, log: loaded.log })));
     }

@@ -99,6 +99,16 @@ impl Signature {
         })
     }
 
+    /// Whether another one has the same tensors, whatever it says of their shapes. What models declare
+    /// of the shapes of their outputs is often wrong; planning finds out.
+    pub(crate) fn names_the_same(&self, other: &Self) -> bool {
+        let same = |own: &[TensorSignature], other: &[TensorSignature]| {
+            let key = |tensor: &TensorSignature| (tensor.name.clone(), tensor.datatype);
+            own.iter().map(key).eq(other.iter().map(key))
+        };
+        same(&self.inputs, &other.inputs) && same(&self.outputs, &other.outputs)
+    }
+
     /// Whether these tensors are what the model takes.
     ///
     /// # Errors
@@ -293,6 +303,25 @@ mod tests {
 
     fn check(tensors: &[Tensor]) -> String {
         encoder().check_inputs(tensors).map_or_else(|error| error.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn names_and_datatypes_in_their_order_make_signatures_the_same() {
+        let (one, mut other) = (encoder(), encoder());
+        other.inputs[0].shape = None;
+        assert!(one.names_the_same(&other) && other.names_the_same(&one));
+        let changes: [fn(&mut Signature); 5] = [
+            |signature| signature.inputs[1].name.push('s'),
+            |signature| signature.inputs[1].datatype = DataType::Int32,
+            |signature| signature.inputs.swap(0, 1),
+            |signature| drop(signature.inputs.pop()),
+            |signature| signature.outputs = signature.inputs.clone(),
+        ];
+        for change in changes {
+            let mut other = encoder();
+            change(&mut other);
+            assert!(!one.names_the_same(&other) && !other.names_the_same(&one), "{other:?}");
+        }
     }
 
     #[test]

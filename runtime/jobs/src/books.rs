@@ -9,7 +9,7 @@
 use crate::{
     access_key::AccessKeyId,
     access_rows,
-    job::{JobId, Priority, State},
+    job::{JobId, JobRecord, Priority, State},
     price::Bill,
     steps::{Step, reach},
     tables::{self, INLINE_BYTES_MAX, Tables},
@@ -103,6 +103,28 @@ pub(crate) struct JobRow {
     pub(crate) request: Digest,
     /// Digest of the price schedule of the day.
     pub(crate) schedule: Digest,
+}
+
+impl JobRow {
+    /// The job as it is when it was taken in.
+    pub(crate) fn queued(&self) -> JobRecord {
+        JobRecord {
+            id: self.id,
+            account: self.account.clone(),
+            package: self.package,
+            state: State::Queued,
+            priority: self.priority,
+            access_key: self.access_key,
+            submitted_unix_ms: self.submitted_unix_ms,
+            finished_unix_ms: None,
+            seed: self.seed,
+            input: self.input,
+            fuel_limit: self.fuel_limit,
+            memory_limit_bytes: self.memory_limit,
+            end: None,
+            detail: None,
+        }
+    }
 }
 
 /// Content that goes with a job.

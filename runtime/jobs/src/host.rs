@@ -262,13 +262,15 @@ impl Host {
         reach(Step::AdmitCommitted);
         // The key is in the store now, and so is the row of the content.
         drop((key, claim));
+        // From here on there is a job: a store that cannot be read now is no reason to say otherwise.
+        let taken = row.queued();
         let job = checked.admitted(row, Hold::Pending, None, None);
         shared.live().insert(id, job.cancel.clone());
         if shared.queue.push_promised(ticket, job).is_err() {
             // A queue that was closed meanwhile leaves the job for the next start.
             shared.live().remove(&id);
         }
-        self.job(&id)
+        Ok(taken)
     }
 
     fn check(&self, request: JobRequest, wait: Wait) -> Result<Checked, JobError> {

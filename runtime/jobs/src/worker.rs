@@ -373,18 +373,8 @@ fn reply(answer: Option<Answer>, result: Result<(), JobError>, finished: Option<
 
 fn finished(row: &JobRow, result: &JobResult, outputs: Outputs, times: Times) -> Finished {
     let job = JobRecord {
-        id: row.id,
-        account: row.account.clone(),
-        package: row.package,
         state: result.state,
-        priority: row.priority,
-        access_key: row.access_key,
-        submitted_unix_ms: row.submitted_unix_ms,
         finished_unix_ms: Some(result.finished_unix_ms),
-        seed: row.seed,
-        input: row.input,
-        fuel_limit: row.fuel_limit,
-        memory_limit_bytes: row.memory_limit,
         end: Some(End {
             verdict: result.verdict.into(),
             output: result.output,
@@ -395,6 +385,7 @@ fn finished(row: &JobRow, result: &JobResult, outputs: Outputs, times: Times) ->
             receipt: result.receipt_digest,
         }),
         detail: result.detail.clone(),
+        ..row.queued()
     };
     let completed = result.state == State::Succeeded;
     Finished {

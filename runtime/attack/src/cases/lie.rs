@@ -58,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
         ensure(first == again, || format!("{first:?}, {again:?}"))?;
         Ok(format!("loads always have the same randomness: each of five says '{name}'"))
     });
-    add("a model that says another signature for shapes", |attempt| {
+    add("a model that names its output anew for shapes", |attempt| {
         // A message to load has specs when it is for shapes: then its output has another name.
         let signature = signature(&[Dim::Symbol("n")]);
         let at = signature.iter().position(|byte| *byte == b'y').unwrap_or_default();
@@ -72,7 +72,7 @@ pub(super) fn cases() -> Vec<Case> {
             ..Guest::default()
         };
         attempt.ends(&saying(b'y'), "completed", "")?;
-        let words = "the signature is another one when the model is loaded for shapes";
+        let words = "loaded for shapes, the model has other names or datatypes";
         attempt.ends(&saying(b'z'), "bad_output", words)?;
         Ok("bad_output, before it runs".into())
     });
