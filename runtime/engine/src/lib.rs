@@ -24,7 +24,7 @@ mod cache;
 mod validate;
 mod split;
 mod frame;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod confine;
 mod compile;

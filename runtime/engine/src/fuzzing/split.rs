@@ -24,9 +24,21 @@ struct Deeds {
     memory: Vec<u8>,
 }
 
+impl Deeds {
+    /// The first call that had too little fuel or stack.
+    fn ends(&self) -> Option<usize> {
+        let no_stack = wasmtime::Trap::StackOverflow.to_string();
+        let is_last = |(end, left): &(Result<_, String>, u64)| {
+            *left == 0 || end.as_ref().is_err_and(|error| *error == no_stack)
+        };
+        self.calls.iter().position(is_last)
+    }
+}
+
 /// Whether a module, if it is one that may become code, does the same in two parts as in one: the same
 /// results, traps, fuel and memory. And whether fuel checks change nothing but its fuel, which they do not
-/// make less, for as long as that lasts. Gives whether it was tried.
+/// make less, for as long as that lasts, and the stack: frames are others with them. Gives whether it was
+/// tried.
 ///
 /// # Panics
 /// When it does something else, or when what was validated is not taken by the compiler.
@@ -43,12 +55,11 @@ pub fn split_is_the_same(bytes: &[u8]) -> bool {
         deeds(engine, &with_fuel_checks(bytes).expect("a valid module can have them"), None);
     let split = deeds(engine, parts.husk.bytes(), Some(&parts.initial));
     assert_eq!(whole, split);
-    let out_of_fuel = |deeds: &Deeds| deeds.calls.iter().position(|(_, left)| *left == 0);
-    let lasts = out_of_fuel(&plain).into_iter().chain(out_of_fuel(&whole)).min();
+    let lasts = plain.ends().into_iter().chain(whole.ends()).min();
     let both = plain.calls.iter().zip(&whole.calls);
     for ((plain, left), (whole, whole_left)) in both.take(lasts.unwrap_or(usize::MAX)) {
         assert_eq!(plain, whole);
-        assert!(left >= whole_left, "{left} {whole_left}");
+        assert!(left >= whole_left, "{plain:?}, fuel left {left}, with checks {whole_left}");
     }
     if lasts.is_none() {
         assert_eq!(plain.memory, whole.memory);
@@ -125,5 +136,44 @@ fn ended(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => trap.to_string(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(abi: &str) -> Vec<u8> {
+        wat::parse_str(format!(
+            r#"(module
+                (memory (export "memory") 1)
+                (func $abi (export "fuelbox_abi") (result i32) {abi})
+                (func (export "fuelbox_alloc") (param i32) (result i32) i32.const 0)
+                (func (export "fuelbox_load") (param i32 i32) (result i64) i64.const 0)
+                (func (export "fuelbox_run") (param i32 i32) (result i64)
+                  (i64.store (local.get 0) (i64.const 7)) (i64.load (i32.const 0))))"#
+        ))
+        .expect("a module")
+    }
+
+    /// With a check behind the call its frame is larger, so that it is called less often.
+    #[test]
+    fn a_stack_that_ends_earlier_with_fuel_checks_is_no_difference() {
+        let endless = guest(
+            "call $abi f32.convert_i32_u
+             i32.const 1 f32.convert_i32_u f64.promote_f32
+             i32.const 2 f32.convert_i32_u
+             i32.const 3 i32.load16_s i64.load8_s
+             call $abi i64.load8_s i64.le_u f64.load
+             drop drop drop i32.reinterpret_f32",
+        );
+        let engine = Engine::new(&config()).expect("an engine");
+        let plain = deeds(&engine, &endless, None);
+        let checked = deeds(&engine, &with_fuel_checks(&endless).expect("checks"), None);
+        assert_eq!((plain.ends(), checked.ends()), (Some(0), Some(0)));
+        assert!(plain.calls[0].1 < checked.calls[0].1, "{plain:?} {checked:?}");
+        assert!(split_is_the_same(&endless));
+        assert!(split_is_the_same(&guest("i32.const 1")));
+        assert!(!split_is_the_same(b"no module"));
     }
 }
