@@ -56,7 +56,7 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Reads a folder that [`write`] made.
+/// Reads a folder that [`write()`] made.
 pub(crate) fn read(folder: &Path) -> Result<(Vec<u8>, Vec<Tensor>)> {
     let text = fs::read(folder.join("inputs.json")).context("inputs.json")?;
     let descriptions: Vec<Description> = serde_json::from_slice(&text)?;
