@@ -95,8 +95,8 @@ fn own_fuel_weighs_by_the_size_of_memory() {
     let own = |pages| check(&with_pages(pages, &turns(10_000)), fuel(1 << 40)).1 - MESSAGES;
     let base = own(3);
     assert_eq!(own(PAGES_FREE), base);
-    for (pages, times) in
-        [(PAGES_FREE + 10, 2), (PAGES_FREE + 40, 5), (PAGES_FREE + 70, 8), (2_000, 8)]
+    for (pages, times) in [(1, 2), (4, 5), (7, 8), (195, 8)]
+        .map(|(steps, times)| (PAGES_FREE + steps * DISTANCE_PAGES, times))
     {
         let found = own(pages) - (pages - PAGES_FREE) * PAGE_FUEL;
         // Each settlement drops less than a unit.
